@@ -1,0 +1,46 @@
+"""Write several files that belong together so that either all of them appear or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tlite_vk.errors import ModelError
+
+
+@contextlib.contextmanager
+def staged(dst: Path, src: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A temporary folder beside `dst`; when the block ends well, the files `names` move next to `dst`, in that order.
+
+    The last name must be dst's own: an older `dst` is removed first and the new one comes last, so a reader never sees a model
+    with another model's weights. Whatever ends the block otherwise (an error, Ctrl-C) leaves the folder as it was.
+    Raises ModelError if `dst` is unusable, OSError if writing fails.
+    """
+    if dst.is_dir():
+        raise ModelError(f"{dst} is a folder; name the file to write, e.g. {dst / 'model.onnx'}")
+    if src.resolve() in {(dst.parent / name).resolve() for name in names}:
+        raise ModelError(f"{src} would be overwritten by its own conversion; choose another output name")
+    created = [folder for folder in (dst.parent, *dst.parent.parents) if not folder.exists()]
+    temporary: Path | None = None
+    try:
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", suffix=".partial", dir=dst.parent))
+        yield temporary
+        _publish(temporary, dst, names)
+        created = []
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for folder in created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _publish(temporary: Path, dst: Path, names: Sequence[str]) -> None:
+    dst.unlink(missing_ok=True)
+    for name in names:
+        os.replace(temporary / name, dst.parent / name)

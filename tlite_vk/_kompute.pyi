@@ -1,0 +1,216 @@
+"""The extension module built from tlite_vk/native: Kompute's sequences, with our buffers and pipelines.
+
+Every failure is a tlite_vk.errors.DeviceError. Import it through tlite_vk.device only.
+Written by tools/make_stub.py.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer as _Bytes
+
+class DeviceInfo:
+    """What is known of a device before it is opened."""
+
+    @property
+    def index(self) -> int:
+        """its place in list_devices()"""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def device_type(self) -> str:
+        """'cpu', 'integrated', 'discrete', 'virtual' or 'other'"""
+
+    @property
+    def driver_name(self) -> str: ...
+    @property
+    def driver_info(self) -> str: ...
+    @property
+    def driver_version(self) -> int:
+        """in the vendor's own encoding"""
+
+    @property
+    def vendor_id(self) -> int: ...
+    @property
+    def device_id(self) -> int: ...
+    @property
+    def api_version(self) -> tuple[int, int, int]:
+        """major, minor, patch"""
+
+    @property
+    def pipeline_cache_uuid(self) -> str:
+        """32 hexadecimal digits; changes with the driver"""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """bytes or counts; see docs/architecture.md for the names"""
+
+    @property
+    def features(self) -> dict[str, bool]:
+        """what is offered, and enabled on an opened device"""
+
+    @property
+    def max_workgroup_size(self) -> tuple[int, int, int]:
+        """invocations along x, y, z"""
+
+    @property
+    def max_workgroup_count(self) -> tuple[int, int, int]:
+        """workgroups along x, y, z"""
+
+    @property
+    def timestamp_period(self) -> float:
+        """nanoseconds per tick"""
+
+    @property
+    def heaps(self) -> list[tuple[int, bool]]:
+        """(bytes, whether it is the device's own) of each memory heap"""
+
+    @property
+    def device_bytes(self) -> int:
+        """bytes of all heaps of the device's own"""
+
+    @property
+    def host_bytes(self) -> int:
+        """bytes of all other heaps"""
+
+    @property
+    def cooperative_matrix_shapes(self) -> list[tuple[int, int, int, str, str, str, str, str]]:
+        """(M, N, K, type of A, of B, of C, of the result, scope), in the driver's order, without the saturating ones"""
+
+def list_devices() -> list[DeviceInfo]:
+    """Every device of every installed driver. DeviceError without loader, driver or device."""
+
+class Buffer:
+    """Device memory. Reads and writes of a mapped buffer don't wait for work under way."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def mapped(self) -> NDArray[np.uint8] | None:
+        """the memory itself as uint8, writable, or None; keeps the memory alive"""
+
+    def write(self, data: _Bytes, offset: int = 0) -> None:
+        """Copies a C-contiguous array or bytes to byte `offset`."""
+
+    def read(self, nbytes: int | None = None, offset: int = 0) -> NDArray[np.uint8]:
+        """A copy of `nbytes` bytes (all that follow by default)."""
+
+    def read_into(self, target: _Bytes, offset: int = 0) -> None:
+        """Fills a writable C-contiguous array."""
+
+    def close(self) -> None:
+        """Gives up this handle; the memory is freed when no recording or view uses it."""
+
+class Pipeline:
+    """A shader with its specialization, ready to be dispatched."""
+
+    @property
+    def push_bytes(self) -> int: ...
+    @property
+    def bindings(self) -> int:
+        """how many windows a dispatch takes"""
+
+    def close(self) -> None: ...
+
+class Recording:
+    """Commands recorded once and submitted many times. For one thread at a time."""
+
+    def dispatch(
+        self,
+        pipeline: Pipeline,
+        windows: Sequence[tuple[Buffer, int, int]],
+        groups: tuple[int, int, int],
+        push: bytes = b"",
+    ) -> None:
+        """Runs groups = (x, y, z) workgroups; windows[i] = (buffer, offset, bytes) is bound to binding i."""
+
+    def barrier(self) -> None:
+        """All work recorded so far happens, and is visible, before what follows."""
+
+    def copy(self, src: Buffer, src_offset: int, dst: Buffer, dst_offset: int, nbytes: int) -> None: ...
+    def fill(self, buffer: Buffer, offset: int, nbytes: int, value: int) -> None:
+        """Repeats a 32-bit value; offset and size are multiples of 4."""
+
+    def timestamp(self) -> int:
+        """Notes the time when all work so far has ended; returns its index in timestamps()."""
+
+    def end(self) -> None:
+        """Closes the recording; a barrier towards later submissions and the host is added."""
+
+    def submit(self, repeat: int = 1) -> None:
+        """Starts it, `repeat` times in a row, in one submission."""
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """True when the submission has ended, False when the time is up first."""
+
+    def run(self, repeat: int = 1) -> None:
+        """submit() and wait()."""
+
+    @property
+    def pending(self) -> bool:
+        """whether a submission was not waited for yet"""
+
+    def timestamps(self) -> list[float]:
+        """Seconds since the first timestamp, of the last repetition."""
+
+    def close(self) -> None:
+        """Waits for work under way and frees the commands."""
+
+class Device:
+    """An opened device. What is made from it keeps it alive, in any order of destruction."""
+
+    @property
+    def info(self) -> DeviceInfo: ...
+    @property
+    def low_priority(self) -> bool:
+        """whether the driver granted it"""
+
+    @property
+    def memory_used(self) -> int:
+        """bytes allocated now"""
+
+    @property
+    def memory_peak(self) -> int:
+        """most bytes ever allocated"""
+
+    def buffer(self, nbytes: int, host: bool = False) -> Buffer:
+        """Memory of the device, or of the host (mapped, cached). Its content is undefined at first."""
+
+    def pipeline(
+        self,
+        spirv: bytes,
+        bindings: Sequence[str],
+        *,
+        specialization: Mapping[int, int] | Sequence[int] = (),
+        push_bytes: int = 0,
+        subgroup_size: int = 0,
+        full_subgroups: bool = False,
+    ) -> Pipeline:
+        """
+        A compute pipeline with entry point main. bindings[i] is what binding i of set 0 is: 'storage', 'uniform' or
+        'texel_FORMAT'. specialization maps constant ids to 32-bit values; a sequence numbers them from 0.
+        """
+
+    def recording(self) -> Recording:
+        """A new, empty recording."""
+
+    def pipeline_cache(self) -> bytes:
+        """The driver's compiled pipelines, to be saved."""
+
+    def load_pipeline_cache(self, data: bytes) -> bool:
+        """Adds saved pipelines. False, and nothing happens, where they are damaged or of another device or driver."""
+
+    def validation_messages(self) -> list[str]:
+        """Warnings and errors of the validation layer so far."""
+
+    def clear_validation_messages(self) -> None: ...
+    def close(self) -> None:
+        """Gives up this handle; the device goes when nothing made from it is left."""
+
+def open(index: int = 0, *, low_priority: bool = True, validation: bool = False) -> Device:
+    """
+    Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for where
+    offered. validation turns on the Khronos layer with its synchronization checks.
+    """

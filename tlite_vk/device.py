@@ -1,0 +1,94 @@
+"""Vulkan devices: list them, choose one, open it. The only file that imports the binding of Kompute.
+
+device = open_device()                      # or an index, or a part of the name
+x = device.buffer(4096)                     # bytes
+pipeline = device.pipeline(spirv.load("test_chain"), ["storage", "storage"], push_bytes=8)
+recording = device.recording()
+recording.dispatch(pipeline, [(x, 0, 2048), (x, 2048, 2048)], (8, 1, 1), push)
+recording.end()
+recording.run()
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from tlite_vk import _kompute
+from tlite_vk._kompute import Buffer, Device, DeviceInfo, Pipeline, Recording
+from tlite_vk.cache import cache_folder, write_atomic
+from tlite_vk.errors import DeviceError
+
+__all__ = [
+    "Buffer",
+    "Device",
+    "DeviceInfo",
+    "Pipeline",
+    "Recording",
+    "choose_device",
+    "list_devices",
+    "open_device",
+    "save_pipeline_cache",
+]
+
+_PREFERENCE = ("discrete", "integrated", "virtual", "cpu", "other")
+
+
+def list_devices() -> list[DeviceInfo]:
+    """Every Vulkan 1.1 device of every installed driver.
+
+    Raises DeviceError, saying what to install, if there is no loader, no driver or no device.
+    """
+    return _kompute.list_devices()
+
+
+def choose_device(selector: int | str | None = None) -> DeviceInfo:
+    """The device of an index or of a part of its name (any case); by default TLITE_VK_DEVICE, else the best kind.
+
+    Raises DeviceError listing the devices if none fits.
+    """
+    devices = list_devices()
+    if selector is None:
+        selector = os.environ.get("TLITE_VK_DEVICE") or None
+    if selector is None:
+        return min(devices, key=lambda info: _PREFERENCE.index(info.device_type))
+    if isinstance(selector, str) and selector.lstrip("-").isdecimal():
+        selector = int(selector)
+    for info in devices:
+        if selector == info.index or (isinstance(selector, str) and selector.lower() in info.name.lower()):
+            return info
+    known = ", ".join(f"{info.index} = {info.name}" for info in devices)
+    raise DeviceError(f"there is no device {selector!r}; choose one of: {known}")
+
+
+def open_device(
+    selector: int | str | None = None, *, low_priority: bool = True, validation: bool | None = None
+) -> Device:
+    """Open the device that choose_device names, with its saved pipeline cache.
+
+    low_priority asks for a queue that yields to the user interface, where the driver offers one. validation turns on
+    the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION=1 does.
+    Raises DeviceError if there is no such device, or no validation layer.
+    """
+    info = choose_device(selector)
+    if validation is None:
+        validation = os.environ.get("TLITE_VK_VALIDATION", "") not in ("", "0")
+    device = _kompute.open(info.index, low_priority=low_priority, validation=validation)
+    with contextlib.suppress(OSError):
+        device.load_pipeline_cache(_cache_file(info).read_bytes())
+    return device
+
+
+def save_pipeline_cache(device: Device) -> bool:
+    """Keep the device's compiled pipelines for the next open_device; False where that is not possible."""
+    file = _cache_file(device.info)
+    data = device.pipeline_cache()
+    try:
+        if not file.exists() or file.read_bytes() != data:
+            write_atomic(file, data)
+    except OSError:
+        return False
+    return True
+
+
+def _cache_file(info: DeviceInfo) -> Path:
+    return cache_folder() / "pipelines" / f"{info.vendor_id:04x}-{info.device_id:04x}-{info.pipeline_cache_uuid}.bin"

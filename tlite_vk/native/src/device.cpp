@@ -1,0 +1,175 @@
+#include "device.hpp"
+
+#include <cstring>
+
+#include "errors.hpp"
+#include "memory.hpp"
+
+namespace tlite {
+namespace {
+
+constexpr size_t kCacheHeader = 16 + VK_UUID_SIZE; // VkPipelineCacheHeaderVersionOne
+
+/// Whether every memory heap is the device's own, or it says that it shares the host's.
+bool shares_memory(const DeviceInfo& info) { return info.type == "cpu" || info.type == "integrated"; }
+
+} // namespace
+
+Device::Device(int64_t index, bool low_priority, bool validation) : instance_(std::make_shared<Instance>(validation)) {
+    physical_ = std::make_shared<vk::PhysicalDevice>(instance_->device(index));
+    Features features(*physical_, instance_->api_version());
+    info_ = describe(*instance_, *physical_, index, features);
+    memory_ = physical_->getMemoryProperties();
+    family_ = compute_family(*physical_);
+    create(features, low_priority);
+    queue_ = std::make_shared<vk::Queue>(logical_->getQueue(family_, 0));
+    cache_ = logical_->createPipelineCache({});
+}
+
+Device::~Device() {
+    if (!logical_) return;
+    try {
+        logical_->waitIdle();
+    } catch (const vk::SystemError&) { // lost: destroying is still allowed
+    }
+    staging_.reset();
+    if (cache_) logical_->destroy(cache_);
+    logical_->destroy();
+}
+
+void Device::create(const Features& features, bool low_priority) {
+    const float priority = 1.0f;
+    vk::DeviceQueueGlobalPriorityCreateInfoKHR global(vk::QueueGlobalPriorityKHR::eLow);
+    vk::DeviceQueueCreateInfo queue({}, family_, 1, &priority);
+    std::vector<const char*> extensions = features.enabled;
+    if (low_priority && features.global_priority) {
+        queue.pNext = &global;
+        extensions.push_back(features.global_priority);
+        low_priority_ = true;
+    }
+    vk::DeviceCreateInfo info({}, queue, {}, extensions);
+    info.pNext = &features.core;
+    try {
+        logical_ = std::make_shared<vk::Device>(physical_->createDevice(info));
+    } catch (const vk::SystemError&) {
+        if (!low_priority_) throw;
+        low_priority_ = false; // the priority is a hint that a driver may refuse
+        create(features, false);
+    }
+}
+
+uint32_t Device::memory_type(uint32_t allowed, Placement placement) const {
+    using F = vk::MemoryPropertyFlagBits;
+    const auto mapped = F::eHostVisible | F::eHostCoherent;
+    std::vector<vk::MemoryPropertyFlags> wishes;
+    if (placement == Placement::host) {
+        wishes = {mapped | F::eHostCached, mapped};
+    } else if (shares_memory(info_)) {
+        wishes = {F::eDeviceLocal | mapped | F::eHostCached, F::eDeviceLocal | mapped, F::eDeviceLocal};
+    } else {
+        wishes = {F::eDeviceLocal};
+    }
+    wishes.push_back({});
+    for (auto wish : wishes)
+        for (uint32_t i = 0; i < memory_.memoryTypeCount; ++i)
+            if ((allowed >> i & 1) && (memory_.memoryTypes[i].propertyFlags & wish) == wish) return i;
+    fail(info_.name, " offers no memory for a buffer");
+}
+
+vk::DeviceMemory Device::allocate_memory(const vk::MemoryRequirements& needs, uint32_t type) {
+    const uint64_t heap = memory_.memoryHeaps[memory_.memoryTypes[type].heapIndex].size;
+    const char* why = nullptr;
+    if (needs.size > heap) {
+        why = "more than its memory";
+    } else if (allocations_ >= limit("max_allocation_count")) {
+        why = "too many buffers";
+    } else {
+        try {
+            return logical_->allocateMemory({needs.size, type});
+        } catch (const vk::OutOfDeviceMemoryError&) {
+            why = "out of device memory";
+        } catch (const vk::OutOfHostMemoryError&) {
+            why = "out of host memory";
+        }
+    }
+    fail(info_.name, ": cannot allocate ", needs.size, " bytes (", why, "); ", used_.load(), " bytes are in use and the heap has ",
+         heap, "; use a smaller model, context or chunk");
+}
+
+Allocation Device::allocate(uint64_t size, Placement placement) {
+    if (size == 0) fail("a buffer needs at least one byte");
+    if (size > limit("max_buffer_size"))
+        fail(info_.name, ": a buffer of ", size, " bytes is over the device's limit of ", limit("max_buffer_size"), "; ",
+             used_.load(), " bytes are in use");
+    using U = vk::BufferUsageFlagBits;
+    vk::BufferCreateInfo info({}, (size + 15) / 16 * 16,
+                              U::eStorageBuffer | U::eUniformBuffer | U::eUniformTexelBuffer | U::eTransferSrc |
+                                  U::eTransferDst | U::eIndirectBuffer);
+    Allocation made;
+    made.size = size;
+    made.buffer = logical_->createBuffer(info);
+    try {
+        const auto needs = logical_->getBufferMemoryRequirements(made.buffer);
+        const uint32_t type = memory_type(needs.memoryTypeBits, placement);
+        made.memory = allocate_memory(needs, type);
+        made.reserved = needs.size;
+        logical_->bindBufferMemory(made.buffer, made.memory, 0);
+        if (memory_.memoryTypes[type].propertyFlags & vk::MemoryPropertyFlagBits::eHostVisible)
+            if (placement == Placement::host || shares_memory(info_))
+                made.mapped = logical_->mapMemory(made.memory, 0, VK_WHOLE_SIZE);
+    } catch (...) {
+        if (made.memory) logical_->free(made.memory);
+        logical_->destroy(made.buffer);
+        throw;
+    }
+    std::lock_guard<std::mutex> lock(account_mutex_);
+    ++allocations_;
+    used_ += made.reserved;
+    if (used_ > peak_) peak_ = used_.load();
+    return made;
+}
+
+void Device::release(Allocation& allocation) noexcept {
+    if (!allocation.buffer) return;
+    logical_->destroy(allocation.buffer);
+    logical_->free(allocation.memory);
+    std::lock_guard<std::mutex> lock(account_mutex_);
+    --allocations_;
+    used_ -= allocation.reserved;
+    allocation = {};
+}
+
+void Device::submit(const std::vector<vk::CommandBuffer>& commands, vk::Fence fence) {
+    logical_->resetFences(fence);
+    vk::SubmitInfo info({}, {}, commands);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
+    queue_->submit(info, fence);
+}
+
+Staging& Device::staging() {
+    std::lock_guard<std::mutex> lock(staging_mutex_);
+    if (!staging_) staging_ = std::make_unique<Staging>(*this);
+    return *staging_;
+}
+
+std::vector<uint8_t> Device::cache_data() const { return logical_->getPipelineCacheData(cache_); }
+
+bool Device::load_cache(const uint8_t* data, size_t size) {
+    if (size < kCacheHeader) return false;
+    uint32_t head[4]; // length, version, vendor, device
+    std::memcpy(head, data, sizeof head);
+    const auto own = physical_->getProperties();
+    if (head[0] != kCacheHeader || head[1] != VK_PIPELINE_CACHE_HEADER_VERSION_ONE || head[2] != own.vendorID ||
+        head[3] != own.deviceID || std::memcmp(data + 16, own.pipelineCacheUUID.data(), VK_UUID_SIZE) != 0)
+        return false;
+    try {
+        vk::PipelineCache loaded = logical_->createPipelineCache({{}, size, data});
+        logical_->mergePipelineCaches(cache_, loaded);
+        logical_->destroy(loaded);
+    } catch (const vk::SystemError&) {
+        return false;
+    }
+    return true;
+}
+
+} // namespace tlite

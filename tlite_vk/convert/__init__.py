@@ -1,4 +1,4 @@
-"""Convert GGUF models of the Llama type to ONNX, weights bit for bit, with tokenizer and generation settings beside them."""
+"""Convert GGUF models of the Llama type to ONNX, weights bit for bit, with tokenizer and settings beside them."""
 
 from tlite_vk.convert.converter import ConvertReport, convert
 

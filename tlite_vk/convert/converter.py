@@ -47,14 +47,16 @@ class ConvertReport:
 def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertReport:
     """Convert the GGUF file `src` to the ONNX file `dst`.
 
-    Beside `dst` go `<dst name>.data` (the weights) and, if the GGUF holds a tokenizer, tokenizer.json, tokenizer_config.json and
-    generation_config.json. Either all of them appear or none; an interrupted or failed conversion leaves nothing behind.
+    Beside `dst` go `<dst name>.data` (the weights) and, if the GGUF holds a tokenizer, tokenizer.json,
+    tokenizer_config.json and generation_config.json. Either all of them appear or none; an interrupted or failed
+    conversion leaves nothing behind.
 
-    Raises ModelError, in one line, if `src` is not a complete GGUF file of a supported model or `dst` cannot be written.
+    Raises ModelError, in one line, if `src` is not a complete GGUF file of a supported model, or if `dst` cannot be
+    written.
     """
     with GgufFile(src) as gguf:
         config = read_config(gguf)
-        writer = OnnxWriter(dst.name + ".data")
+        writer = OnnxWriter(data_name(dst))
         weights = Weights(gguf, writer)
         LlamaGraph(config, weights, writer).build(rotary_frequencies(config, _rotary_factors(gguf, config)))
         _refuse_leftovers(gguf, weights.used | {_FACTORS})
@@ -62,11 +64,11 @@ def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertRe
         steps = _Steps(progress, gguf.size + writer.data_bytes)
         digest = _sha256(gguf, steps)
         try:
-            with staged(dst, src, [writer_name(dst), *texts, dst.name]) as folder:
-                writer.write_data(folder / writer_name(dst), steps.advance)
+            with staged(dst, src, [data_name(dst), *texts, dst.name]) as folder:
+                writer.write_data(folder / data_name(dst), steps.advance)
                 for file_name, text in texts.items():
                     (folder / file_name).write_text(text, encoding="utf-8")
-                model = writer.model(str(gguf.metadata.get("general.name", src.stem)), _version(), _facts(gguf, config, digest))
+                model = writer.model(_name(gguf), _version(), _facts(gguf, config, digest))
                 (folder / dst.name).write_bytes(model.SerializeToString())
         except OSError as error:
             raise _cannot_write(dst, writer.data_bytes, error) from error
@@ -74,7 +76,7 @@ def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertRe
         return _report(dst, gguf, config, bool(texts), writer.data_bytes, digest)
 
 
-def writer_name(dst: Path) -> str:
+def data_name(dst: Path) -> str:
     """Name of the external data file of the model `dst`."""
     return dst.name + ".data"
 
@@ -134,15 +136,19 @@ def _facts(gguf: GgufFile, config: LlamaConfig, digest: str) -> dict[str, str]:
     return facts
 
 
+def _name(gguf: GgufFile) -> str:
+    return str(gguf.metadata.get("general.name", gguf.path.stem))
+
+
 def _report(
     dst: Path, gguf: GgufFile, config: LlamaConfig, tokenizer: bool, data_bytes: int, digest: str
 ) -> ConvertReport:
     return ConvertReport(
         model=dst,
-        data=dst.with_name(writer_name(dst)),
+        data=dst.with_name(data_name(dst)),
         tokenizer=tokenizer,
         architecture="llama",
-        name=str(gguf.metadata.get("general.name", gguf.path.stem)),
+        name=_name(gguf),
         layers=config.layers,
         parameters=sum(t.rows * t.shape[-1] for t in gguf.tensors.values()),
         data_bytes=data_bytes,

@@ -1,12 +1,13 @@
 """Read a GGUF file: metadata, tensor table, and tensor rows on demand.
 
-Source: the GGUF specification, version 3 (little endian). The `gguf` package reads the same files, but takes seconds over
-the token lists and trusts counts and offsets; here every length is checked against the file before it is used, and tensor
-data is read by rows, so that memory stays flat however large the model is.
+Source: the GGUF specification, version 3 (little endian). The `gguf` package reads the same files, but takes seconds
+over the token lists and trusts counts and offsets; here every length is checked against the file before it is used, and
+tensor data is read by rows, so that memory stays flat however large the model is.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ _MIN_ENTRY = 8 + 4 + 1  # a key's length, a type, one byte of value
 _MIN_TENSOR = 8 + 4 + 8 + 4 + 8  # a name's length, rank, one dimension, type, offset
 _MAX_RANK = 4
 _DEFAULT_ALIGNMENT = 32
+_MAX_STRING = 1 << 24  # bytes; real ones (chat templates) stay under 100 kB
+_MAX_ARRAY = 1 << 22  # elements; real ones (vocabularies, merges) stay under a million
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Tensor:
     @property
     def rows(self) -> int:
         """Number of rows: the product of all dimensions but the last."""
-        return int(np.prod(self.shape[:-1], dtype=object)) if len(self.shape) > 1 else 1
+        return math.prod(self.shape[:-1])
 
     @property
     def row_bytes(self) -> int:
@@ -135,8 +138,8 @@ class GgufFile:
                 raise ModelError(f"{self.path}: tensor {name!r} has the unknown GGUF type number {type_id}")
             kind = TYPES[type_id]
             if shape[-1] % kind.block:
-                raise self._damaged(f"tensor {name!r}: {shape[-1]} columns are no multiple of {kind.name}'s {kind.block}")
-            nbytes = int(np.prod(shape, dtype=object)) // kind.block * kind.block_bytes
+                raise self._damaged(f"tensor {name!r} has {shape[-1]} columns, no multiple of {kind.block}")
+            nbytes = math.prod(shape) // kind.block * kind.block_bytes
             if offset % alignment or start + offset + nbytes > self.size:
                 missing = start + offset + nbytes - self.size
                 what = f"is cut off: {missing} bytes are missing" if missing > 0 else "is not aligned"
@@ -146,7 +149,7 @@ class GgufFile:
     # -- primitive values -------------------------------------------------------------------------------------------
 
     def _read(self, size: int) -> bytes:
-        data = self._file.read(size) if size <= self.size else b""
+        data = self._file.read(size)
         if len(data) != size:
             raise self._damaged("it ends within its header")
         return data
@@ -162,7 +165,10 @@ class GgufFile:
 
     def _string(self) -> str:
         # A few published files carry stray bytes in a token; they must not make the whole file unreadable.
-        return self._read(self._number("Q")).decode("utf-8", errors="replace")
+        size = self._number("Q")
+        if size > _MAX_STRING:
+            raise self._damaged(f"it holds a string of {size} bytes")
+        return self._read(size).decode("utf-8", errors="replace")
 
     def _value(self, kind: int) -> Value:
         if kind == _STRING:
@@ -173,10 +179,13 @@ class GgufFile:
 
     def _array(self) -> list[Scalar]:
         kind = self._number("I")
+        width = 8 if kind == _STRING else struct.calcsize("<" + _SCALARS.get(kind, "B"))
+        count = self._count(width, "array elements")
+        if count > _MAX_ARRAY:
+            raise self._damaged(f"it holds an array of {count} elements")
         if kind == _STRING:
-            return [self._string() for _ in range(self._count(8, "strings"))]
-        width = struct.calcsize(_SCALARS[kind]) if kind in _SCALARS else 1
-        return self._scalars(kind, self._count(width, "array elements"))
+            return [self._string() for _ in range(count)]
+        return self._scalars(kind, count)
 
     def _scalars(self, kind: int, count: int) -> list[Scalar]:
         if kind not in _SCALARS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,19 @@ import numpy.typing as npt
 from tlite_vk.convert.gguf_reader import GgufFile
 from tlite_vk.errors import ModelError
 
+_UNSUPPORTED = (
+    "expert_count",
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "logit_scale",
+    "residual_scale",
+    "embedding_scale",
+)
+"""Settings that change the arithmetic in ways this graph does not have; 0 means off."""
+
+_MAX_SIZE = 1 << 20  # elements of one dimension
 _MAX_CONTEXT = 1 << 20  # positions; two tables of angles of this length take half a GiB at 128 rotated elements
 
 
@@ -37,10 +51,11 @@ def read_config(gguf: GgufFile) -> LlamaConfig:
     """Read and check the configuration. Raises ModelError for another architecture or anything contradictory."""
     architecture = gguf.metadata.get("general.architecture")
     if architecture != "llama":
-        raise ModelError(f"{gguf.path}: architecture {architecture!r} is not supported; only 'llama' models can be converted")
+        raise ModelError(f"{gguf.path}: architecture {architecture!r} is not supported; only 'llama' is")
     fields = _Fields(gguf, "llama.")
-    if fields.integer("expert_count", 0):
-        raise ModelError(f"{gguf.path}: a mixture of experts ('llama.expert_count') is not supported")
+    for key in _UNSUPPORTED:
+        if gguf.metadata.get("llama." + key):
+            raise ModelError(f"{gguf.path}: models with 'llama.{key}' are not supported")
     hidden, heads = fields.integer("embedding_length"), fields.integer("attention.head_count")
     head_dim = fields.integer("attention.key_length", hidden // max(heads, 1))
     embedding = gguf.tensors.get("token_embd.weight")
@@ -58,7 +73,7 @@ def read_config(gguf: GgufFile) -> LlamaConfig:
         vocab=embedding.shape[0],
         context=fields.integer("context_length"),
         norm_epsilon=fields.number("attention.layer_norm_rms_epsilon"),
-        attention_scale=fields.number("attention.scale", 0.0) or head_dim**-0.5 if head_dim else 0.0,
+        attention_scale=fields.number("attention.scale", 0.0) or 1.0 / math.sqrt(max(head_dim, 1)),
         rope_base=fields.number("rope.freq_base", 10000.0),
         rope_linear_factor=_linear_factor(gguf, fields),
     )
@@ -67,7 +82,10 @@ def read_config(gguf: GgufFile) -> LlamaConfig:
 
 
 def rotary_frequencies(config: LlamaConfig, factors: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float64]:
-    """Angle per position of each rotated pair, float64 [rotary_dim/2]; `factors` divide them (Llama 3's long-context scaling)."""
+    """Angle per position of each rotated pair, float64 [rotary_dim/2].
+
+    `factors` [rotary_dim/2] divide them: Llama 3's scaling for long contexts, which GGUF stores as a tensor.
+    """
     exponent = np.arange(0, config.rotary_dim, 2, dtype=np.float64) / config.rotary_dim
     frequencies = config.rope_base**-exponent / config.rope_linear_factor
     return frequencies if factors is None else frequencies / factors.astype(np.float64)
@@ -83,8 +101,9 @@ def _linear_factor(gguf: GgufFile, fields: _Fields) -> float:
 
 
 def _check(gguf: GgufFile, c: LlamaConfig) -> None:
+    sizes = (c.layers, c.hidden, c.ffn, c.heads, c.kv_heads, c.head_dim, c.value_dim)
     rules = (
-        (min(c.layers, c.hidden, c.ffn, c.heads, c.kv_heads, c.head_dim, c.value_dim) > 0, "a dimension is not positive"),
+        (min(sizes) > 0 and max(sizes) <= _MAX_SIZE, f"a size is outside 1..{_MAX_SIZE}"),
         (c.kv_heads > 0 and c.heads % c.kv_heads == 0, f"{c.heads} heads cannot share {c.kv_heads} key/value heads"),
         (0 < c.rotary_dim <= c.head_dim and c.rotary_dim % 2 == 0, f"rope.dimension_count {c.rotary_dim} does not fit"),
         (0 < c.context <= _MAX_CONTEXT, f"context_length {c.context} is outside 1..{_MAX_CONTEXT}"),
@@ -106,7 +125,7 @@ class _Fields:
     def integer(self, name: str, default: int | None = None) -> int:
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ModelError(f"{self._gguf.path}: metadata '{self._prefix}{name}' is not one integer; that is not supported")
+            raise ModelError(f"{self._gguf.path}: metadata '{self._prefix}{name}' is not an integer")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:

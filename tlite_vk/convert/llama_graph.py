@@ -3,8 +3,8 @@
     input_ids, position_ids int64 [B, T]     write_indices, nonpad_kv_seqlen int64 [B]
     past_key_values.N.key/value fp32 [B, C, KV*D]  ->  logits fp32 [B, T, V], present.N.key/value fp32 [B, C, KV*D]
 
-The caches are written in place of a ring: `TensorScatter` (circular) puts the new rows at `write_indices`, and `Attention`
-looks at the first `nonpad_kv_seqlen` slots, causally.
+The caches are rings: `TensorScatter` (circular) puts the new rows at `write_indices`, and `Attention` looks at the
+first `nonpad_kv_seqlen` slots, causally.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class LlamaGraph:
 
     # -- building blocks --------------------------------------------------------------------------------------------
 
-    def _linear(
-        self, x: str, gguf: str, k: int, n: int, name: str, order: npt.NDArray[np.int64] | None = None
-    ) -> str:
+    def _linear(self, x: str, gguf: str, k: int, n: int, name: str, order: npt.NDArray[np.int64] | None = None) -> str:
         """x [.., K] @ weight [N, K] transposed (+ bias) -> [.., N]."""
         w = self._writer
         weight = self._weights.matrix(f"{gguf}.weight", (n, k), order)
@@ -109,7 +107,7 @@ class LlamaGraph:
 
     def _cache(self, layer: int, which: str, rows: str, width: int) -> str:
         """Write `rows` [B, T, width] into the cache of this layer: [B, C, width], which is also an output."""
-        w, dims = self._writer, ["B", "C", width]
+        w, dims = self._writer, ("B", "C", width)
         past = w.input(f"past_key_values.{layer}.{which}", TensorProto.FLOAT, dims)
         present = f"present.{layer}.{which}"
         w.node("TensorScatter", [past, rows, "write_indices"], present, mode="circular", axis=1)
@@ -136,8 +134,8 @@ class LlamaGraph:
 def half_split_order(head_dim: int, rotary_dim: int) -> npt.NDArray[np.int64]:
     """Row order within a head [head_dim] that turns rotation of neighbours into rotation of halves.
 
-    GGUF's Llama models rotate rows (2i, 2i+1); ONNX's RotaryEmbedding with interleaved=0 rotates rows (i, i + rotary_dim/2).
-    Rows past `rotary_dim` are not rotated and stay. Queries and keys are permuted alike, so their products do not change.
+    GGUF's Llama models rotate rows (2i, 2i+1); ONNX's RotaryEmbedding with interleaved=0 rotates (i, i + rotary_dim/2).
+    Rows past `rotary_dim` are not rotated and stay. Queries and keys are permuted alike: their products do not change.
     """
     rotated = np.arange(rotary_dim, dtype=np.int64)
     return np.concatenate([rotated[0::2], rotated[1::2], np.arange(rotary_dim, head_dim, dtype=np.int64)])

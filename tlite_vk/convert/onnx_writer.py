@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 24
-IR_VERSION = 11  # the first with opset 24's types; onnxruntime 1.32 reads up to it
+IR_VERSION = 11  # has every type used here (4-bit ones since 10)
 ALIGNMENT = 4096  # bytes; ONNX asks for page alignment so that a reader may memory-map each tensor
 
 Attribute = int | float | str | Sequence[int]
@@ -33,13 +33,6 @@ class Piece:
     data: Array
 
 
-@dataclass(frozen=True)
-class _Fill:
-    """Produces every piece of the tensors it reserved."""
-
-    pieces: Callable[[], Iterator[Piece]]
-
-
 class OnnxWriter:
     """Collects nodes, inputs, outputs and reserved weights of one graph of the default operator set."""
 
@@ -50,7 +43,7 @@ class OnnxWriter:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._offsets: dict[str, int] = {}
-        self._fills: list[_Fill] = []
+        self._fills: list[Callable[[], Iterator[Piece]]] = []
         self._constants: set[str] = set()
         self.data_bytes = 0
 
@@ -65,7 +58,9 @@ class OnnxWriter:
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Attribute) -> str:
         """Append a node with one output; the node takes the output's name. Returns that name."""
-        self._nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        node = helper.make_node(op, list(inputs), [output], name=output)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self._nodes.append(node)
         return output
 
     def int64(self, values: Sequence[int]) -> str:
@@ -89,7 +84,7 @@ class OnnxWriter:
 
     def fill(self, pieces: Callable[[], Iterator[Piece]]) -> None:
         """Register the producer of reserved tensors; it is called once, by `write_data`, in order of registration."""
-        self._fills.append(_Fill(pieces))
+        self._fills.append(pieces)
 
     def write_data(self, path: Path, progress: Callable[[int], None]) -> None:
         """Write the data file; `progress` is told the bytes written by each piece. Raises OSError (a full disk)."""
@@ -97,7 +92,7 @@ class OnnxWriter:
             if hasattr(os, "posix_fallocate") and self.data_bytes:
                 os.posix_fallocate(file.fileno(), 0, self.data_bytes)  # a full disk shows now, not after minutes
             for fill in self._fills:
-                for piece in fill.pieces():
+                for piece in fill():
                     file.seek(self._offsets[piece.name] + piece.at)
                     file.write(np.ascontiguousarray(piece.data).data)
                     progress(piece.data.nbytes)

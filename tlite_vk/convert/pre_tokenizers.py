@@ -1,23 +1,29 @@
 """How text is cut into words before byte-pair merging, by the name that GGUF gives it in `tokenizer.ggml.pre`.
 
-Source: the pre-tokenizer table of llama.cpp (llama-vocab.cpp) for the names, the models' own tokenizer.json for the rules.
+Sources: llama.cpp's pre-tokenizer table (llama-vocab.cpp) for the names, the models' own tokenizer.json for the rules.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tokenizers import Regex, pre_tokenizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
-_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = _LETTERS + r"|\p{N}{1,3}" + _REST
-_QWEN2 = _LETTERS + r"|\p{N}" + _REST
-_CASED_HEAD = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-_CASED_TAIL = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-_CASED_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_TEKKEN = f"{_CASED_HEAD}|{_CASED_TAIL}" + r"|\p{N}" + _CASED_REST
+_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_SYMBOLS_AND_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTION}|{_WORD}|\p{{N}}{{1,3}}|{_SYMBOLS_AND_SPACE}"
+_QWEN2 = rf"{_CONTRACTION}|{_WORD}|\p{{N}}|{_SYMBOLS_AND_SPACE}"
+
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_LEAD = r"[^\r\n\p{L}\p{N}]?"
+_SYMBOLS_AND_SLASH = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = rf"{_LEAD}{_UPPER}*{_LOWER}+|{_LEAD}{_UPPER}+{_LOWER}*|\p{{N}}|{_SYMBOLS_AND_SLASH}"
+
+_DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", r"\p{N}")
 
 
 @dataclass(frozen=True)
@@ -33,31 +39,34 @@ def _gpt2() -> PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
 
-def _digits() -> PreTokenizer:
+def _single_digits() -> PreTokenizer:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
 
 
-def _regex(pattern: str) -> PreTokenizer:
-    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)
-    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+def _patterns(*patterns: str) -> PreTokenizer:
+    """Split at each pattern in turn, then turn bytes into the visible characters of the vocabulary."""
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in patterns]
+    return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+_STYLES: tuple[tuple[tuple[str, ...], Callable[[], PreTokenizer], bool], ...] = (
+    # names, splitter, whether whole words are taken and BOS is the default
+    (("default", "gpt-2", "gpt2", "phi-2", "olmo", "jais", "mpt", "trillion"), _gpt2, False),
+    (("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _single_digits, False),
+    (("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"), partial(_patterns, _LLAMA3), True),
+    (("dbrx", "smaug-bpe"), partial(_patterns, _LLAMA3), False),
+    (("qwen2", "deepseek-r1-qwen", "stablelm2"), partial(_patterns, _QWEN2), False),
+    (("tekken",), partial(_patterns, _TEKKEN), True),
+    (("deepseek-coder",), partial(_patterns, *_DEEPSEEK_CODER), False),
+)
+
+KNOWN_STYLES: tuple[str, ...] = tuple(name for names, _, _ in _STYLES for name in names)
+"""Every name that `bpe_style` knows."""
 
 
 def bpe_style(name: str) -> BpeStyle | None:
     """The style called `name`, or None if it is not known."""
-    if name in ("gpt-2", "gpt2", "default", "phi-2", "olmo", "jais", "mpt", "dbrx-gpt2"):
-        return BpeStyle(_gpt2())
-    if name in ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"):
-        return BpeStyle(_digits())
-    if name in ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "dbrx", "smaug-bpe"):
-        return BpeStyle(_regex(_LLAMA3), ignore_merges=name in _TAKES_WHOLE_WORDS, add_bos=name in _TAKES_WHOLE_WORDS)
-    if name in ("qwen2", "stablelm2", "hunyuan"):
-        return BpeStyle(_regex(_QWEN2))
-    if name == "tekken":
-        return BpeStyle(_regex(_TEKKEN), ignore_merges=True, add_bos=True)
+    for names, splitter, whole_words in _STYLES:
+        if name in names:
+            return BpeStyle(splitter(), ignore_merges=whole_words, add_bos=whole_words)
     return None
-
-
-KNOWN_STYLES = ("gpt-2", "smollm", "starcoder", "refact", "command-r", "llama-bpe", "qwen2", "tekken", "dbrx", "smaug-bpe")
-"""Names for error messages."""
-
-_TAKES_WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,9 @@ from tlite_vk.errors import ModelError
 def staged(dst: Path, src: Path, names: Sequence[str]) -> Iterator[Path]:
     """A temporary folder beside `dst`; when the block ends well, the files `names` move next to `dst`, in that order.
 
-    The last name must be dst's own: an older `dst` is removed first and the new one comes last, so a reader never sees a model
-    with another model's weights. Whatever ends the block otherwise (an error, Ctrl-C) leaves the folder as it was.
-    Raises ModelError if `dst` is unusable, OSError if writing fails.
+    The last name must be dst's own: an older `dst` is removed first and the new one comes last, so a reader never sees
+    a model with another model's weights. Whatever ends the block otherwise (an error, Ctrl-C) leaves the folder as it
+    was. Raises ModelError if `dst` is unusable, OSError if writing fails.
     """
     if dst.is_dir():
         raise ModelError(f"{dst} is a folder; name the file to write, e.g. {dst / 'model.onnx'}")
@@ -43,4 +42,4 @@ def staged(dst: Path, src: Path, names: Sequence[str]) -> Iterator[Path]:
 def _publish(temporary: Path, dst: Path, names: Sequence[str]) -> None:
     dst.unlink(missing_ok=True)
     for name in names:
-        os.replace(temporary / name, dst.parent / name)
+        (temporary / name).replace(dst.parent / name)

@@ -1,9 +1,10 @@
-"""Build a Hugging Face `tokenizers` tokenizer from a GGUF vocabulary: byte-level BPE (gpt2) or SentencePiece-style BPE (llama)."""
+"""Build a Hugging Face tokenizer from a GGUF vocabulary: byte-level BPE (gpt2) or SentencePiece-style BPE (llama)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
@@ -28,7 +29,6 @@ class Vocabulary:
     eos: int | None = None
     unk: int | None = None
     pad: int | None = None
-    extra: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -44,7 +44,7 @@ def build_tokenizer(vocabulary: Vocabulary, gguf: GgufFile) -> tuple[Tokenizer, 
     elif kind == "llama":
         tokenizer, adds_bos = _sentence_piece(vocabulary, gguf), True
     else:
-        raise ModelError(f"{gguf.path}: tokenizer kind {kind!r} is not supported; 'gpt2' (byte-level BPE) and 'llama' are")
+        raise ModelError(f"{gguf.path}: tokenizer kind {kind!r} is not supported; 'gpt2' and 'llama' are")
     adds_bos = bool(gguf.metadata.get("tokenizer.ggml.add_bos_token", adds_bos))
     adds_eos = bool(gguf.metadata.get("tokenizer.ggml.add_eos_token", False))
     _add_special_tokens(tokenizer, vocabulary)
@@ -78,7 +78,7 @@ def _sentence_piece(vocabulary: Vocabulary, gguf: GgufFile) -> Tokenizer:
     return tokenizer
 
 
-def _bpe(gguf: GgufFile, **arguments: object) -> BPE:
+def _bpe(gguf: GgufFile, **arguments: Any) -> BPE:
     try:
         return BPE(**arguments)
     except Exception as error:  # the library raises plain Exception for a merge of tokens that do not exist
@@ -86,10 +86,10 @@ def _bpe(gguf: GgufFile, **arguments: object) -> BPE:
 
 
 def _pair(merge: str, gguf: GgufFile) -> tuple[str, str]:
-    left, space, right = merge[:1] + merge[1:].partition(" ")[0], merge[1:].partition(" ")[1], merge[1:].partition(" ")[2]
-    if not space or not right:
+    at = merge.find(" ", 1)  # a token may begin with a space, but holds no other
+    if at < 0 or at + 1 == len(merge):
         raise ModelError(f"{gguf.path}: the tokenizer's merge {merge!r} is not two tokens")
-    return left, right
+    return merge[:at], merge[at + 1 :]
 
 
 def _merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ def _merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
 
 
 def _add_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
-    """Control tokens are found in text as they are and left out of decoded text; user-defined ones are found and kept."""
+    """Control tokens are found in text as they are and left out of decoded text; user-defined ones are kept."""
     kinds = list(zip(vocabulary.tokens, vocabulary.types, strict=True))
     control = [t for t, kind in kinds if kind in (_UNKNOWN, _CONTROL)]
     defined = [t for t, kind in kinds if kind == _USER_DEFINED]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from tlite_vk.convert.gguf_reader import GgufFile
 from tlite_vk.convert.llama_config import LlamaConfig
@@ -12,12 +11,19 @@ from tlite_vk.errors import ModelError
 
 # Tokens that end an answer in the chat formats of Llama-type models, whatever the file names as its end of sequence.
 _ENDS_OF_TURN = (
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>", "<|EOT|>",
-)  # fmt: skip
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|EOT|>",
+)
 
 
 def tokenizer_files(gguf: GgufFile, config: LlamaConfig) -> dict[str, str]:
-    """File name -> JSON text; empty if the GGUF holds no tokenizer. Raises ModelError for a kind that is not supported."""
+    """File name -> JSON text; empty if the GGUF holds no tokenizer. Raises ModelError for an unsupported kind."""
     if "tokenizer.ggml.model" not in gguf.metadata:
         return {}
     vocabulary = _read_vocabulary(gguf, config)
@@ -47,7 +53,11 @@ def _read_vocabulary(gguf: GgufFile, config: LlamaConfig) -> Vocabulary:
         raise ModelError(f"{gguf.path}: 'tokenizer.ggml.merges' is not a list")
     named = {name: _token_id(gguf, key, len(tokens)) for name, key in _NAMED.items()}
     return Vocabulary(
-        [str(t) for t in tokens], [int(t) for t in types], [float(s) for s in scores], [str(m) for m in merges], **named
+        tokens=[str(token) for token in tokens],
+        types=[int(kind) for kind in types],
+        scores=[float(score) for score in scores],
+        merges=[str(merge) for merge in merges],
+        **named,
     )
 
 

@@ -34,8 +34,8 @@ class Weights:
     def matrix(self, name: str, shape: tuple[int, int], order: RowOrder | None = None) -> str:
         """Add the [N, K] matrix `name`; returns the fp32 value [N, K] in the graph.
 
-        `order` permutes each run of len(order) rows. Raises ModelError if the tensor is missing, has another shape, or a type
-        that cannot be written exactly.
+        `order` permutes each run of len(order) rows. Raises ModelError if the tensor is missing, has another shape, or
+        a type that cannot be written exactly.
         """
         tensor = self._take(name, shape)
         form = QUANT_FORMS.get(tensor.type.name)
@@ -63,9 +63,8 @@ class Weights:
 
     def _unsupported(self, tensor: Tensor) -> ModelError:
         known = ", ".join([*DENSE_FORMS, *QUANT_FORMS] if len(tensor.shape) > 1 else DENSE_FORMS)
-        return ModelError(
-            f"{self._source.path}: tensor {tensor.name!r} has type {tensor.type.name}, which is not supported; supported: {known}"
-        )
+        what = f"tensor {tensor.name!r} has the unsupported type {tensor.type.name}"
+        return ModelError(f"{self._source.path}: {what}; supported: {known}")
 
     # -- dense ------------------------------------------------------------------------------------------------------
 
@@ -101,8 +100,8 @@ class Weights:
         scale = writer.reserve(name + ".scale", scale_type, (n, groups, 1), n * groups * width)
         minimum = writer.reserve(name + ".min", scale_type, (n, groups, 1), n * groups * width) if form.affine else None
         writer.fill(lambda: self._quantized_pieces(tensor, form, order))
-        cast = {"output_dtype": int(TensorProto.FLOAT)} if form.half else {}
-        value = writer.node("DequantizeLinear", [levels, scale], name + ".scaled", axis=2, block_size=form.group, **cast)
+        blocks = {"axis": 2, "block_size": form.group} | ({"output_dtype": int(TensorProto.FLOAT)} if form.half else {})
+        value = writer.node("DequantizeLinear", [levels, scale], name + ".scaled", **blocks)
         if minimum is not None:
             if form.half:
                 minimum = writer.node("Cast", [minimum], name + ".min_f32", to=TensorProto.FLOAT)
@@ -116,7 +115,7 @@ class Weights:
         for first, rows in self._row_chunks(tensor, order):
             levels, scale, minimum = form.split(rows.reshape(-1, tensor.type.block_bytes))
             packed = levels if form.level is Level.INT8 else pack_nibbles(levels)
-            yield Piece(tensor.name + ".levels", first * level_row, packed.astype(np.uint8, copy=False))
+            yield Piece(tensor.name + ".levels", first * level_row, packed)
             yield Piece(tensor.name + ".scale", first * groups * width, scale)
             if minimum is not None:
                 yield Piece(tensor.name + ".min", first * groups * width, minimum)

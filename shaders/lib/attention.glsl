@@ -1,0 +1,153 @@
+// What the attention shaders share: the ring, the mask, and (with FUSED) this step's own key and value.
+// Position p lives in slot p mod C; a query at position q sees keys with q - W < k <= q, judged by position, never by slot.
+// With FUSED there is one query row; its key and value come straight from the projection's output, are rotated here and
+// written to their slot by the first workgroup of each KV head. Without it, q is rotated already and the ring is written.
+#include "source.glsl"
+layout(constant_id = 1) const int HEAD_DIM = 64;     // a multiple of 8
+layout(constant_id = 2) const int HEADS = 1;         // query heads per workgroup, all of one KV head
+layout(constant_id = 3) const int ROTARY = 64;       // rotated leading elements (FUSED); 0 for none
+layout(constant_id = 4) const int INTERLEAVED = 0;
+layout(constant_id = 5) const int CACHE_HALF = 1;
+layout(constant_id = 6) const int Y_HALF = 0;
+layout(constant_id = 7) const int SOFTCAP = 0;
+
+layout(std430, binding = 0) readonly buffer Q { float qs[]; };
+layout(std430, binding = 1) writeonly buffer Y { uint y[]; };
+#define STEP_BINDING 2
+#include "step.glsl"
+#ifdef FUSED
+layout(std430, binding = 5) readonly buffer KNew { float kNew[]; };
+layout(std430, binding = 6) readonly buffer VNew { float vNew[]; };
+layout(std430, binding = 7) readonly buffer Table { vec2 rotaryTable[]; };
+#include "rotary.glsl"
+#endif
+#if defined(FUSED) && !defined(TEXEL)
+layout(std430, binding = 3) buffer KCache { uvec4 kCache[]; };
+layout(std430, binding = 4) buffer VCache { uvec4 vCache[]; };
+uvec4 kWords(uint i) { return kCache[i]; }
+uvec4 vWords(uint i) { return vCache[i]; }
+#define K_CACHE_OUT kCache
+#define V_CACHE_OUT vCache
+#else
+SOURCE4(3, kWords)
+SOURCE4(4, vWords)
+#ifdef FUSED
+layout(std430, binding = 8) writeonly buffer KCacheOut { uvec4 kCacheOut[]; };
+layout(std430, binding = 9) writeonly buffer VCacheOut { uvec4 vCacheOut[]; };
+#define K_CACHE_OUT kCacheOut
+#define V_CACHE_OUT vCacheOut
+#endif
+#endif
+
+layout(push_constant) uniform Push {
+    uint heads, kvHeads, capacity, window;   // window 0: no limit
+    uint tokens, positions;
+    uint qStride, qOffset, kOffset, vOffset; // columns of the q source; first columns of q, k, v
+    float scale, softcap;
+} push;
+
+const float NEVER = -1.0e30;  // a score no real one reaches, finite so that differences stay finite
+
+// First position that a query at `position` sees.
+uint firstKey(uint position) {
+    return push.window == 0u || position < push.window ? 0u : position - push.window + 1u;
+}
+
+uint eightOf(uint position, uint kvHead) {
+    return ((position % push.capacity) * push.kvHeads + kvHead) * uint(HEAD_DIM / 8);
+}
+
+void unpackEight(uvec4 words, out float v[8]) {
+    [[unroll]] for (int i = 0; i < 4; ++i) {
+        vec2 pair = unpackHalf2x16(words[i]);
+        v[2 * i] = pair.x;
+        v[2 * i + 1] = pair.y;
+    }
+}
+
+void unpackFloats(uvec4 low, uvec4 high, out float v[8]) {
+    [[unroll]] for (int i = 0; i < 4; ++i) {
+        v[i] = uintBitsToFloat(low[i]);
+        v[4 + i] = uintBitsToFloat(high[i]);
+    }
+}
+
+void loadKeyEight(uint at, out float v[8]) {
+    if (CACHE_HALF != 0) unpackEight(kWords(at), v);
+    else unpackFloats(kWords(2u * at), kWords(2u * at + 1u), v);
+}
+
+void loadValueEight(uint at, out float v[8]) {
+    if (CACHE_HALF != 0) unpackEight(vWords(at), v);
+    else unpackFloats(vWords(2u * at), vWords(2u * at + 1u), v);
+}
+
+float capped(float score) { return SOFTCAP != 0 ? push.softcap * tanh(score / push.softcap) : score; }
+
+#ifdef FUSED
+// Element d of a head that starts at column `at` of q (`kind` 0) or k (1), rotated for position p.
+float elementOf(int kind, uint at) { return kind == 0 ? qs[at] : kNew[at]; }
+float rotatedElement(int kind, uint at, uint d, uint p) {
+    if (d >= uint(ROTARY)) return elementOf(kind, at + d);
+    uint i = INTERLEAVED != 0 ? d / 2u : d % (uint(ROTARY) / 2u);
+    uvec2 pair = rotaryPair(i);
+    vec2 angle = rotaryTable[min(p, push.positions - 1u) * (uint(ROTARY) / 2u) + i];
+    vec2 v = rotate(vec2(elementOf(kind, at + pair.x), elementOf(kind, at + pair.y)), angle);
+    return d == pair.x ? v.x : v.y;
+}
+
+// As the ring will hold it: a later step must see the same number as this one.
+float asStored(float v) { return CACHE_HALF != 0 ? unpackHalf2x16(packHalves(v, 0.0)).x : v; }
+#endif
+
+float queryElement(uint t, uint head, uint d) {
+    uint at = t * push.qStride + push.qOffset + head * uint(HEAD_DIM);
+#ifdef FUSED
+    return rotatedElement(0, at, d, stepParams.position);
+#else
+    return qs[at + d];
+#endif
+}
+
+void storePair(uint t, uint head, uint d, float a, float b) {
+    uint at = (t * push.heads + head) * uint(HEAD_DIM) + d;
+    if (Y_HALF != 0) {
+        y[at >> 1] = packHalves(a, b);
+    } else {
+        y[at] = floatBitsToUint(a);
+        y[at + 1u] = floatBitsToUint(b);
+    }
+}
+
+#ifdef FUSED
+shared float newKey[HEAD_DIM], newValue[HEAD_DIM];
+
+// The new key and value, rotated, into shared memory; the first workgroup of a KV head also writes them to the ring.
+void takeNewRow(uint kvHead, uint position) {
+    uint lane = gl_LocalInvocationID.x;
+    for (uint d = lane; d < uint(HEAD_DIM); d += gl_WorkGroupSize.x) {
+        newKey[d] = asStored(rotatedElement(1, push.kOffset + kvHead * uint(HEAD_DIM), d, position));
+        newValue[d] = asStored(vNew[push.vOffset + kvHead * uint(HEAD_DIM) + d]);
+    }
+    barrier();
+    if (gl_WorkGroupID.z != 0u) return;
+    uint at = eightOf(position, kvHead);
+    for (uint e = lane; e < uint(HEAD_DIM / 8); e += gl_WorkGroupSize.x) {
+        if (CACHE_HALF != 0) {
+            uvec4 k, v;
+            for (uint i = 0u; i < 4u; ++i) {
+                k[i] = packHalves(newKey[8u * e + 2u * i], newKey[8u * e + 2u * i + 1u]);
+                v[i] = packHalves(newValue[8u * e + 2u * i], newValue[8u * e + 2u * i + 1u]);
+            }
+            K_CACHE_OUT[at + e] = k;
+            V_CACHE_OUT[at + e] = v;
+        } else {
+            for (uint i = 0u; i < 2u; ++i) {
+                uint d = 8u * e + 4u * i;
+                K_CACHE_OUT[2u * (at + e) + i] = floatBitsToUint(vec4(newKey[d], newKey[d + 1u], newKey[d + 2u], newKey[d + 3u]));
+                V_CACHE_OUT[2u * (at + e) + i] = floatBitsToUint(vec4(newValue[d], newValue[d + 1u], newValue[d + 2u], newValue[d + 3u]));
+            }
+        }
+    }
+}
+#endif

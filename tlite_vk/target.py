@@ -1,0 +1,61 @@
+"""What lowering may assume of a device: its limits and the choices that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .device import DeviceInfo
+
+Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Limits in bytes or elements; see `Target.of` for how a device maps to one.
+
+    cpu: few cores and slow loads, so that register tiles without communication win.
+    texel: read-only operands go through texel buffers where they fit `max_texel_elements`.
+    precision: "fp16" stores the inputs of matrix products and the KV cache as halves; arithmetic is fp32 either way.
+    """
+
+    name: str
+    cpu: bool
+    lanes: int
+    texel: bool
+    max_texel_elements: int
+    max_storage_range: int
+    max_storage_buffers: int
+    max_shared_bytes: int
+    max_invocations: int
+    alignment: int
+    precision: Precision
+
+    @property
+    def half(self) -> bool:
+        return self.precision == "fp16"
+
+    @staticmethod
+    def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
+        """The target for a device. Raises InputError for an unknown precision."""
+        if precision not in ("fp32", "fp16"):
+            raise InputError(f"precision must be fp32 or fp16, not {precision!r}")
+        limits = info.limits
+        cpu = info.device_type == "cpu"
+        alignment = max(limits["min_storage_offset_alignment"], limits["min_texel_offset_alignment"], 16)
+        return Target(
+            name=info.name,
+            cpu=cpu,
+            lanes=max(4, limits["subgroup_size"]),
+            texel=cpu and limits["max_texel_buffer_elements"] >= 1 << 24,
+            max_texel_elements=limits["max_texel_buffer_elements"],
+            max_storage_range=limits["max_storage_buffer_range"],
+            max_storage_buffers=limits["max_storage_buffers_per_stage"],
+            max_shared_bytes=limits["max_compute_shared_memory"],
+            max_invocations=limits["max_workgroup_invocations"],
+            alignment=alignment,
+            precision=precision,
+        )

@@ -1,0 +1,127 @@
+"""Drivers for the tests that need a device, and a rebuild of edited shaders and C++ before anything runs.
+
+Fixtures: `device` (lavapipe, unless TLITE_VK_TEST_DRIVER says otherwise), `swiftshader`, `any_device` (both in turn)
+and `open_driver` (a device of one's own). With TLITE_VK_VALIDATION=1 every device reports to the Khronos validation
+layer, and a test fails that leaves a message there.
+"""
+
+import os
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CalledProcessError
+
+import hypothesis
+import pytest
+
+from tlite_vk import spirv
+from tlite_vk.device import Device, open_device
+
+ROOT = Path(__file__).parents[1]
+DRIVERS = ("lavapipe", "swiftshader")
+ICD_FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
+
+OpenDriver = Callable[..., Device]
+
+# Times differ between machines: no test is judged by one.
+hypothesis.settings.register_profile("tlite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tlite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bring a development install up to date with its sources."""
+    if config.option.collectonly or not _has_own_cmake():
+        return
+    quiet = os.environ.setdefault("SKBUILD_EDITABLE_VERBOSE", "0")
+    try:
+        spirv.rebuild()
+    except CalledProcessError as error:
+        pytest.exit(f"the build failed ({' '.join(error.cmd)}); its messages are above", returncode=2)
+    finally:
+        if quiet == "0":
+            del os.environ["SKBUILD_EDITABLE_VERBOSE"]
+
+
+def _has_own_cmake() -> bool:
+    scripts = Path(sysconfig.get_path("scripts"))
+    if not (scripts / "cmake").exists():
+        return False
+    os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
+    return True
+
+
+def driver_file(name: str) -> Path:
+    """The manifest of a driver, for VK_DRIVER_FILES. Fails the test, saying how to get it, where it is missing."""
+    if name == "lavapipe":
+        for folder in ICD_FOLDERS:
+            for manifest in sorted(Path(folder).glob("lvp_icd*.json")):
+                return manifest
+        pytest.fail("lavapipe is not installed; run: apt-get install mesa-vulkan-drivers", pytrace=False)
+    manifest = Path(
+        os.environ.get("TLITE_VK_SWIFTSHADER") or ROOT / ".cache" / "swiftshader" / "vk_swiftshader_icd.json"
+    )
+    if not manifest.exists():
+        pytest.fail(f"SwiftShader is not at {manifest}; run: tools/setup.sh --swiftshader", pytrace=False)
+    return manifest.resolve()
+
+
+@contextmanager
+def driver_environment(name: str) -> Iterator[None]:
+    """Make the Vulkan loader see one driver only ('system': all that are installed) while instances are created."""
+    if name == "system":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VK_DRIVER_FILES", str(driver_file(name)))
+        patch.delenv("TLITE_VK_DEVICE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def open_driver() -> OpenDriver:
+    """A function (driver name, **options of open_device) -> Device, freshly opened."""
+
+    def opened(name: str, **options: bool) -> Device:
+        with driver_environment(name):
+            return open_device(**options)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def device(open_driver: OpenDriver) -> Device:
+    """The device most tests run on: lavapipe, or the driver that TLITE_VK_TEST_DRIVER names."""
+    return open_driver(os.environ.get("TLITE_VK_TEST_DRIVER", "lavapipe"))
+
+
+@pytest.fixture(scope="session")
+def swiftshader(open_driver: OpenDriver) -> Device:
+    """The poorest device we support: subgroups of 4, no 16-bit types, offsets in multiples of 256."""
+    return open_driver("swiftshader")
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def any_device(request: pytest.FixtureRequest, open_driver: OpenDriver) -> Device:
+    """Each of the two drivers in turn."""
+    return open_driver(request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_validation_messages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With the validation layer on, a test must leave no message on the shared devices."""
+    shared = [name for name in ("device", "swiftshader", "any_device") if name in request.fixturenames]
+    devices: list[Device] = [request.getfixturevalue(name) for name in shared]
+    for opened in devices:
+        opened.clear_validation_messages()
+    yield
+    for opened in devices:
+        assert opened.validation_messages() == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a driver by the fixtures it asks for."""
+    wanted = {"device", "swiftshader", "any_device", "open_driver"}
+    for item in items:
+        if isinstance(item, pytest.Function) and wanted & set(item.fixturenames):
+            item.add_marker("gpu_driver")

@@ -6,8 +6,8 @@ Passes build a new node list; `Graph.verify` holds the invariants before and aft
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from .errors import GraphError
 from .shape import Shape, format_shape
-from .weights import AffineWeight
+from .weights import AffineWeight, DenseWeight
 
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "int8", "bool", "uint4", "int4",
           "int16", "uint16", "uint32", "uint64", "string", "unknown")
-Constant = npt.NDArray[Any] | AffineWeight
+Constant = npt.NDArray[Any] | AffineWeight | DenseWeight
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +30,19 @@ class Value:
     dtype: str = "unknown"
     shape: Shape | None = None
     constant: Constant | None = None  # may be memory-mapped; never modified in place
+    content: npt.NDArray[Any] | None = None  # elements known as expressions (dtype object), of shape arithmetic
+
+    @property
+    def known(self) -> bool:
+        """True where no node has to compute the value: a constant, or expressions over the graph's symbols."""
+        return self.constant is not None or self.content is not None
+
+    @property
+    def dims(self) -> Shape:
+        """The shape, which must have been inferred."""
+        if self.shape is None:
+            raise GraphError(f"value {self.name!r} has no shape yet")
+        return self.shape
 
     def array(self) -> npt.NDArray[Any]:
         """The constant as an array. Raises GraphError where the value is not a plain constant."""
@@ -113,7 +126,7 @@ class Graph:
         names: dict[str, Value] = {}
         for node in self.nodes:
             for value in node.inputs:
-                if value is not None and value.constant is None and value not in defined:
+                if value is not None and not value.known and value not in defined:
                     raise GraphError(f"{node}: input {value.name!r} is not defined before it is used")
             for value in node.outputs:
                 if value in defined or value.constant is not None:
@@ -123,21 +136,27 @@ class Graph:
             if names.setdefault(value.name, value) is not value:
                 raise GraphError(f"two values are named {value.name!r}")
         for value in self.outputs:
-            if value not in defined and value.constant is None:
+            if value not in defined and not value.known:
                 raise GraphError(f"graph output {value.name!r} is never computed")
 
 
-def rewire(graph: Graph, replacements: dict[Value, Value]) -> None:
-    """Replace every use of each key by its value, chains included, in nodes and graph outputs."""
+def rewire(graph: Graph, replacements: Mapping[Value, Value]) -> Graph:
+    """The graph with every use of a key replaced by its value, chains included; nodes that change are new nodes."""
+    if not replacements:
+        return graph
 
     def final(value: Value) -> Value:
         while value in replacements:
             value = replacements[value]
         return value
 
-    for node in graph.nodes:
-        node.inputs = [None if v is None else final(v) for v in node.inputs]
-    graph.outputs = [final(v) for v in graph.outputs]
+    nodes = [
+        replace(node, inputs=[None if v is None else final(v) for v in node.inputs])
+        if any(v in replacements for v in node.inputs if v is not None)
+        else node
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=nodes, outputs=[final(v) for v in graph.outputs])
 
 
 def constant(name: str, array: npt.NDArray[Any]) -> Value:
@@ -161,7 +180,7 @@ def toposort(nodes: Sequence[Node], available: Iterable[Value]) -> list[Node]:
             pending = None
             for i in range(position, len(node.inputs)):
                 value = node.inputs[i]
-                if value is None or value in ready or value.constant is not None or value not in made_by:
+                if value is None or value in ready or value.known or value not in made_by:
                     continue
                 maker = made_by[value]
                 if state.get(id(maker)) == 1:

@@ -1,24 +1,23 @@
 """Symbolic dimensions: integers or sympy expressions over the graph's symbols.
 
 A symbol is an integer with a lower bound (1 for lengths, 0 for "tokens already cached"). Comparisons are proved,
-never sampled: every symbol is written as `bound + slack` with `slack >= 0`, and an expression is non-negative when
-all coefficients of its expansion are. What cannot be decided counts as "no".
+never sampled; what cannot be decided counts as "no". `proof.py` holds the proofs, `dimtext.py` the text form.
+sympy is slow, so plain integers take a short way and expressions are cached: a graph repeats few of them often.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import sympy
-from sympy.parsing.sympy_parser import parse_expr
 
 from .errors import GraphError
 
 Dim = int | sympy.Expr
 Shape = tuple[Dim, ...]
+Program = int | str | tuple[Any, ...]  # a dimension without sympy: 3, "T", ("+", ("*", 576, "T"), 4)
 
 MAX_DIM = 2**40  # a larger extent is a hostile or broken model, not a tensor
 
@@ -35,108 +34,182 @@ def lower_bound(sym: sympy.Symbol) -> int:
     return 1 if sym.is_positive else 0
 
 
+def symbols(dim: Dim) -> set[sympy.Symbol]:
+    return set() if isinstance(dim, int) else cast("set[sympy.Symbol]", dim.free_symbols)
+
+
 def simplify(dim: Dim | sympy.Basic) -> Dim:
     """A dimension in canonical form: a plain int where it is constant, otherwise an expanded expression."""
     if isinstance(dim, int):
-        return dim
+        return int(dim)
+    return _expand(dim)
+
+
+@lru_cache(maxsize=8192)
+def _expand(dim: sympy.Basic) -> Dim:
+    if dim.is_Symbol:
+        return cast(sympy.Expr, dim)
     expanded = sympy.expand(dim)
-    if expanded.is_Integer:
-        return int(expanded)
-    return cast(sympy.Expr, expanded)
+    return int(expanded) if expanded.is_Integer else cast(sympy.Expr, expanded)
 
 
 def is_constant(shape: Iterable[Dim]) -> bool:
     return all(isinstance(d, int) for d in shape)
 
 
+def add(a: Dim, b: Dim) -> Dim:
+    return a + b if isinstance(a, int) and isinstance(b, int) else _add(a, b)
+
+
+@lru_cache(maxsize=8192)
+def _add(a: Dim, b: Dim) -> Dim:
+    return simplify(a + b)
+
+
+def multiply(a: Dim, b: Dim) -> Dim:
+    return a * b if isinstance(a, int) and isinstance(b, int) else _multiply(a, b)
+
+
+@lru_cache(maxsize=8192)
+def _multiply(a: Dim, b: Dim) -> Dim:
+    return simplify(a * b)
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """The number of elements of a shape."""
     result: Dim = 1
     for d in dims:
-        result = result * d
-    return simplify(result)
+        result = multiply(result, d)
+    return result
 
 
 def ceil_div(a: Dim, b: int) -> Dim:
+    """`ceil(a / b)` for a positive integer `b`."""
     if isinstance(a, int):
         return -(-a // b)
     return simplify(sympy.ceiling(a / sympy.Integer(b)))
 
 
 def floor_div(a: Dim, b: Dim) -> Dim:
-    """`a // b`, exact where the division has no remainder."""
+    """`floor(a / b)`, an expression without division where there is no remainder."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
-    quotient = sympy.cancel(sympy.sympify(a) / sympy.sympify(b))
-    if quotient.is_polynomial() and all(c.is_integer for c in sympy.Poly(quotient, *quotient.free_symbols).coeffs()
-                                        ) if quotient.free_symbols else quotient.is_Integer:
+    return _floor_div(a, b)
+
+
+@lru_cache(maxsize=4096)
+def _floor_div(a: Dim, b: Dim) -> Dim:
+    exact = exact_div(a, b)
+    return simplify(sympy.floor(sympy.sympify(a) / sympy.sympify(b))) if exact is None else exact
+
+
+@lru_cache(maxsize=4096)
+def exact_div(a: Dim, b: Dim) -> Dim | None:
+    """`a / b` where it is an integer for every length (a polynomial with integer coefficients), else None."""
+    quotient = sympy.sympify(a) / sympy.sympify(b)
+    if not (quotient.is_Integer or _integer_polynomial(quotient)):
+        quotient = sympy.cancel(quotient)
+    if quotient.is_Integer or _integer_polynomial(quotient):
         return simplify(quotient)
-    return simplify(sympy.floor(quotient))
+    return None
+
+
+def _integer_polynomial(expr: sympy.Expr) -> bool:
+    if not expr.free_symbols or not expr.is_polynomial():
+        return False
+    return all(c.is_integer for c in sympy.Poly(expr, *expr.free_symbols).coeffs())
+
+
+def modulo(a: Dim, b: Dim) -> Dim:
+    """`a - b * floor(a / b)`."""
+    return add(a, multiply(-1, multiply(b, floor_div(a, b))))
+
+
+def maximum(a: Dim, b: Dim) -> Dim:
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    if at_least(a, b):
+        return a
+    return b if at_least(b, a) else simplify(sympy.Max(a, b))
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    if at_least(a, b):
+        return b
+    return a if at_least(b, a) else simplify(sympy.Min(a, b))
 
 
 def is_non_negative(dim: Dim) -> bool:
     """True when `dim >= 0` is proved for every value of its symbols."""
     if isinstance(dim, int):
         return dim >= 0
-    slack = {s: sympy.Dummy(s.name, integer=True, nonnegative=True) + lower_bound(s) for s in _symbols(dim)}
-    shifted = sympy.expand(dim.subs(slack, simultaneous=True))
-    if shifted.is_nonnegative:
-        return True
-    try:
-        poly = sympy.Poly(shifted, *sorted(shifted.free_symbols, key=str))
-    except sympy.PolynomialError:
-        return False
-    return all(c.is_number and c >= 0 for c in poly.coeffs())
+    from .proof import prove_non_negative
+
+    return prove_non_negative(dim)
 
 
 def at_least(a: Dim, b: Dim) -> bool:
     """True when `a >= b` is proved for every length."""
-    return is_non_negative(simplify(a - b))
+    return a == b or is_non_negative(add(a, multiply(-1, b)))
 
 
 def equal(a: Dim, b: Dim) -> bool:
     """True when the two dimensions are the same for every length."""
-    return a == b or simplify(a - b) == 0
+    return a == b or (not (isinstance(a, int) and isinstance(b, int)) and add(a, multiply(-1, b)) == 0)
+
+
+def different(a: Dim, b: Dim) -> bool:
+    """True when the two dimensions are proved to differ for every length."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a != b
+    return at_least(a, add(b, 1)) or at_least(b, add(a, 1))
+
+
+def equal_shapes(a: Shape, b: Shape) -> bool:
+    return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def substitute(dim: Dim, values: Mapping[sympy.Symbol, Dim]) -> Dim:
+    """The dimension with some of its symbols replaced."""
+    if isinstance(dim, int) or not (symbols(dim) & values.keys()):
+        return dim
+    return simplify(dim.subs(dict(values), simultaneous=True))
 
 
 def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
     """The dimension as a number, given every symbol's value. Raises GraphError for a symbol without one."""
     if isinstance(dim, int):
         return dim
-    missing = [s.name for s in _symbols(dim) if s.name not in values]
+    missing = [s.name for s in symbols(dim) if s.name not in values]
     if missing:
         raise GraphError(f"no value for the dimension {', '.join(sorted(missing))}")
-    result = dim.subs({s: values[s.name] for s in _symbols(dim)})
+    result = dim.subs({s: values[s.name] for s in symbols(dim)})
     if not result.is_Integer:
         raise GraphError(f"dimension {dim} is not an integer for {dict(values)}")
     return int(result)
 
 
-def _symbols(dim: sympy.Expr) -> set[sympy.Symbol]:
-    return cast("set[sympy.Symbol]", dim.free_symbols)
-
-
 def format_shape(shape: Shape | None) -> str:
-    return "[?]" if shape is None else "[" + ", ".join(str(d) for d in shape) + "]"
+    return "[?]" if shape is None else "[" + ", ".join(format_dim(d) for d in shape) + "]"
 
 
-_EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*|\d+|[-+*/() ]|//")
+def format_dim(dim: Dim) -> str:
+    from .dimtext import format_dim as text
+
+    return text(dim)
 
 
-def parse_dim(text: str) -> Dim:
-    """A dimension from an ONNX `dim_param`: a name, or arithmetic over names ("past + 1"). Nothing is evaluated as Python.
+def parse_dim(text: str, minimum: int = 1) -> Dim:
+    """A dimension from an ONNX `dim_param`; see `dimtext.parse_dim`."""
+    from .dimtext import parse_dim as parse
 
-    Text that is not arithmetic becomes one symbol of that name.
-    """
-    pieces = _EXPRESSION.findall(text)
-    arithmetic = "".join(pieces) == text and any(c in text for c in "+*/-(") and len(text) < 200
-    if not arithmetic:
-        return symbol(text)
-    names = sorted({p for p in pieces if re.match(r"[A-Za-z_]", p)}, key=len, reverse=True)
-    plain = {name: f"v{i}_" for i, name in enumerate(names)}
-    safe = "".join(plain.get(p, p) for p in pieces)
-    try:
-        tree = parse_expr(safe, local_dict={v: symbol(k) for k, v in plain.items()}, evaluate=True)
-        return simplify(tree)
-    except (SyntaxError, TypeError, ValueError, AttributeError):
-        return symbol(text)
+    return parse(text, lambda name: symbol(name, minimum))
+
+
+def to_program(dim: Dim) -> Program:
+    """The dimension as nested tuples that plain Python evaluates; see `dimtext.to_program`."""
+    from .dimtext import to_program as convert
+
+    return convert(dim)

@@ -105,3 +105,34 @@ class AffineWeight:
                 value = value + part.minimum[start:stop].astype(np.float32)[..., None]
             out[first : first + stop - start] = value.reshape(stop - start, -1)
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class DenseWeight:
+    """A float matrix [N, K] made of row blocks that stay where they are in the file (merged dense projections)."""
+
+    parts: tuple[npt.NDArray[Any], ...]
+
+    def __post_init__(self) -> None:
+        if len({(p.shape[1], p.dtype) for p in self.parts}) != 1:
+            raise GraphError("row blocks of different types or columns cannot form one weight")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(int(p.shape[0]) for p in self.parts), int(self.parts[0].shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.parts[0].dtype
+
+    def row_blocks(self, rows: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """(first row in the whole, block) in blocks of at most `rows` rows."""
+        base = 0
+        for part in self.parts:
+            for start in range(0, part.shape[0], rows):
+                yield base + start, part[start : start + rows]
+            base += int(part.shape[0])
+
+    def dequantize(self) -> npt.NDArray[np.float32]:
+        """The whole matrix in float32 [N, K]; for oracles and small models."""
+        return np.concatenate([p.astype(np.float32) for p in self.parts])

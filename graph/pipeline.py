@@ -1,0 +1,56 @@
+"""The ordered list of passes, and the one function that runs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .errors import GraphError
+from .infer import infer
+from .ir import Graph
+from .passes.base import Pass, Report, run_pass
+from .passes.common_subexpressions import CommonSubexpressions
+from .passes.embedding import Embedding
+from .passes.fold_constants import FoldConstants
+from .passes.gated import Gated
+from .passes.generation_inputs import GenerationInputs
+from .passes.identities import Identities
+from .passes.last_row import LastRow
+from .passes.linear import Linear
+from .passes.merge_qkv import MergeQkv
+from .passes.norm_into_linear import NormIntoLinear
+from .passes.quantized_weights import QuantizedWeights
+from .passes.residual import Residual
+from .passes.ring_attention import RingAttention
+from .passes.rms_norm import RmsNorm
+from .roles import find_roles
+
+CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
+FUSE: tuple[Pass, ...] = (Linear(), Embedding(), RmsNorm(), Gated(), Residual())
+GENERATE: tuple[Pass, ...] = (RingAttention(), MergeQkv(), LastRow(), GenerationInputs())
+FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
+
+
+def optimize(graph: Graph, *, generate: bool, tokens: int | None = None,
+             dump: Callable[[str, Graph], None] | None = None) -> tuple[Graph, Report]:
+    """The fused graph and what the passes did.
+
+    generate: the caches become rings updated in place and only the last valid row goes through the head.
+    tokens: the number of tokens of a step (1: decode), or None for any number. `dump` sees the graph after each pass.
+    Raises GraphError where the graph cannot be shaped, or has no caches to generate with.
+    """
+    report = Report()
+    graph = infer(graph)
+    if tokens is not None:
+        symbol = find_roles(graph).tokens
+        graph = infer(graph, {symbol: tokens}) if symbol is not None else graph
+    for rule in (*CLEAN, *FUSE, *(GENERATE if generate else ()), *FINISH):
+        started = time.perf_counter()
+        graph = run_pass(rule, graph, report)
+        report.seconds[rule.name] = report.seconds.get(rule.name, 0.0) + time.perf_counter() - started
+        if dump is not None:
+            dump(rule.name, graph)
+    if generate and not any(n.op == "RingAttention" for n in graph.nodes):
+        why = next((f"{f.node}: {f.detail}" for f in report.rejections() if f.rule == RingAttention.name), "it has no attention")
+        raise GraphError(f"this model cannot generate with a cache ({why})")
+    return graph, report

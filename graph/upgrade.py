@@ -1,0 +1,120 @@
+"""Older forms of operators to the newest one, so that rules, passes and kernels know a single form.
+
+What became an input (axes, split, pads, bounds) is moved from the attributes to constants; operators that another one
+replaces exactly (Dropout at inference, Upsample) are rewritten. Each rewriter is registered by operator name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .ir import Graph, Node, Value, constant, rewire
+
+Rewriter = Callable[["_Upgrade", Node], Node]
+
+
+class _Upgrade:
+    def __init__(self, version: int):
+        self.version = version
+        self.aliases: dict[Value, Value] = {}
+
+    def moved(self, node: Node, *names: str, defaults: dict[str, Any] | None = None) -> Node:
+        """The node with attributes turned into inputs, in order, from the first missing input on."""
+        attributes, inputs = dict(node.attributes), list(node.inputs)
+        for name in names:
+            value = attributes.pop(name, (defaults or {}).get(name))
+            inputs.append(None if value is None else constant(f"{node.name}.{name}", np.asarray(value)))
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        return replace(node, attributes=attributes, inputs=inputs)
+
+
+_REWRITERS: dict[str, Rewriter] = {}
+
+
+def _for(*names: str) -> Callable[[Rewriter], Rewriter]:
+    def register(function: Rewriter) -> Rewriter:
+        for name in names:
+            _REWRITERS[name] = function
+        return function
+
+    return register
+
+
+def upgrade(graph: Graph) -> Graph:
+    """The graph with every node in its newest form."""
+    state = _Upgrade(graph.opset.get("", 1))
+    nodes = [_REWRITERS[n.op](state, n) if n.domain == "" and n.op in _REWRITERS else n for n in graph.nodes]
+    return rewire(replace(graph, nodes=[n for n in nodes if n.output not in state.aliases]), state.aliases)
+
+
+@_for("Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
+      "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
+def _axes(state: _Upgrade, node: Node) -> Node:
+    return state.moved(node, "axes") if "axes" in node.attributes else node
+
+
+@_for("Split")
+def _split(state: _Upgrade, node: Node) -> Node:
+    return state.moved(node, "split") if "split" in node.attributes else node
+
+
+@_for("Slice")
+def _slice(state: _Upgrade, node: Node) -> Node:
+    if "starts" not in node.attributes:
+        return node
+    return state.moved(node, "starts", "ends", "axes")
+
+
+@_for("Pad")
+def _pad(state: _Upgrade, node: Node) -> Node:
+    if "pads" not in node.attributes:
+        return node
+    new = state.moved(node, "pads")
+    value = np.asarray(new.attributes.pop("value", 0.0), np.float32)
+    return replace(new, inputs=[*new.inputs, constant(f"{node.name}.value", value)])
+
+
+@_for("Clip")
+def _clip(state: _Upgrade, node: Node) -> Node:
+    if state.version >= 11:
+        return node
+    low, high = node.attributes.get("min"), node.attributes.get("max")
+    inputs: list[Value | None] = [node.inputs[0]]
+    for name, bound in (("min", low), ("max", high)):
+        inputs.append(None if bound is None else constant(f"{node.name}.{name}", np.asarray(bound, np.float32)))
+    return replace(node, inputs=inputs, attributes={})
+
+
+@_for("TopK")
+def _top_k(state: _Upgrade, node: Node) -> Node:
+    return state.moved(node, "k") if "k" in node.attributes else node
+
+
+@_for("Dropout")
+def _dropout(state: _Upgrade, node: Node) -> Node:
+    training = node.optional(2)
+    if training is not None and (training.constant is None or bool(np.any(training.array()))):
+        return node  # training mode: refused later, by name
+    if len(node.outputs) == 1:
+        state.aliases[node.output] = node.input(0)
+    return replace(node, op="Identity", inputs=node.inputs[:1], attributes={}) if len(node.outputs) == 1 else node
+
+
+@_for("BatchNormalization")
+def _batch_normalization(state: _Upgrade, node: Node) -> Node:
+    attributes = {k: v for k, v in node.attributes.items() if k not in ("spatial", "is_test")}
+    return replace(node, attributes=attributes)
+
+
+@_for("Softmax", "LogSoftmax", "Hardmax")
+def _softmax(state: _Upgrade, node: Node) -> Node:
+    if state.version >= 13:
+        return node
+    # Before opset 13 the input was flattened to a matrix at `axis` (default 1): the same thing for the last axis only.
+    return replace(node, attributes={**node.attributes, "axis": node.attributes.get("axis", 1), "flattened": 1})
+

@@ -1,0 +1,164 @@
+"""One arena for all activations, planned once for all lengths: lifetimes to offsets that are expressions.
+
+Blocks are placed in an order, each at the lowest offset where it provably overlaps no block that lives at the same
+time; "provably" means for every value of the symbols, so the plan needs no check at run time. Several orders are tried
+and the one with the smallest arena at sample lengths is kept. A block may also take over the place of one that dies
+when it is born, where the caller says that this is safe and the sizes are the same.
+
+Placing big blocks first is a known heuristic for offset allocation (Pisarchyk and Lee, arXiv 2001.03288, "greedy by
+size"); symbolic sizes and the proofs are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import GraphError
+from .shape import Dim, add, at_least, ceil_div, equal, evaluate, is_non_negative, maximum, multiply, simplify, symbols
+
+SAMPLES = (1, 64, 512)  # lengths at which candidate plans are compared; no proof rests on them
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """A value that needs storage: `size` bytes, from step `first` to step `last` inclusive.
+
+    in_place: names of values whose storage this one may take over if they die at `first` and have the same size.
+    """
+
+    name: str
+    size: Dim
+    first: int
+    last: int
+    in_place: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Offsets and sizes in bytes, as expressions, of every value in one arena of `total` bytes."""
+
+    lifetimes: tuple[Lifetime, ...]
+    offsets: dict[str, Dim]
+    sizes: dict[str, Dim]
+    total: Dim
+
+    def lower_bound(self, values: Mapping[str, int]) -> int:
+        """The largest sum of bytes alive in one step: no plan can do with less (in-place sharing counted once)."""
+        numbers = {d: evaluate(d, values) for d in set(self.sizes.values())}
+        events: dict[int, int] = {}
+        for block in _blocks(self.lifetimes, self.sizes):
+            events[block.first] = events.get(block.first, 0) + numbers[block.size]
+            events[block.last + 1] = events.get(block.last + 1, 0) - numbers[block.size]
+        alive = most = 0
+        for step in sorted(events):
+            alive += events[step]
+            most = max(most, alive)
+        return most
+
+    def without_reuse(self, values: Mapping[str, int]) -> int:
+        """The sum of all sizes: what a plan without any sharing takes."""
+        return sum(evaluate(size, values) for size in self.sizes.values())
+
+    def bytes(self, values: Mapping[str, int]) -> int:
+        """The size of the arena."""
+        return evaluate(self.total, values)
+
+    def verify(self) -> None:
+        """Raise GraphError unless values alive together are provably apart, and all lie inside of the arena."""
+        blocks = _blocks(self.lifetimes, self.sizes)
+        for i, a in enumerate(blocks):
+            start, end = self.offsets[a.names[0]], add(self.offsets[a.names[0]], a.size)
+            if not (is_non_negative(start) and at_least(self.total, end)):
+                raise GraphError(f"memory plan: {a.names[0]} lies outside of the arena")
+            for b in blocks[:i]:
+                if not (b.first > a.last or a.first > b.last):
+                    other = self.offsets[b.names[0]]
+                    if not (at_least(start, add(other, b.size)) or at_least(other, end)):
+                        raise GraphError(f"memory plan: {a.names[0]} and {b.names[0]} overlap")
+
+
+@dataclass(eq=False)
+class _Block:
+    """Values that share one place by in-place reuse: their common lifetime."""
+
+    names: list[str]
+    size: Dim
+    first: int
+    last: int
+
+
+def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
+    """Offsets, multiples of `alignment` bytes, such that values alive in the same step never overlap, for all lengths."""
+    names = [v.name for v in lifetimes]
+    if len(set(names)) != len(names) or any(v.last < v.first for v in lifetimes):
+        raise GraphError("memory plan: a value is listed twice, or dies before it is born")
+    sizes = {v.name: _aligned(v.size, alignment) for v in lifetimes}
+    blocks = _blocks(lifetimes, sizes)
+    samples = _samples(sizes)
+    weight = {d: tuple(evaluate(d, s) for s in samples) for d in set(sizes.values())}
+    orders: list[Callable[[_Block], object]] = [
+        lambda b: (tuple(-w for w in reversed(weight[b.size])), b.first),
+        lambda b: (b.first, tuple(-w for w in reversed(weight[b.size]))),
+        lambda b: (-weight[b.size][-1] * (b.last - b.first + 1), b.first)]
+    placed = [_place(sorted(blocks, key=order)) for order in orders]  # type: ignore[arg-type]
+    best = min(placed, key=lambda p: [evaluate(p[1], s) for s in reversed(samples)])
+    return MemoryPlan(tuple(lifetimes), {n: best[0][b] for b in blocks for n in b.names}, sizes, best[1])
+
+
+def _samples(sizes: Mapping[str, Dim]) -> list[dict[str, int]]:
+    names = {s.name for d in set(sizes.values()) for s in symbols(d)}
+    return [dict.fromkeys(names, n) for n in SAMPLES]
+
+
+def _aligned(size: Dim, alignment: int) -> Dim:
+    """The size rounded up to the alignment, unless it is a multiple by its form."""
+    size = simplify(size)
+    if not is_non_negative(size):
+        raise GraphError(f"memory plan: a size of {size} may be negative")
+    if isinstance(size, int):
+        return -(-size // alignment) * alignment
+    if all(c.is_Integer and int(c) % alignment == 0 for c in size.as_coefficients_dict().values()):
+        return size
+    return multiply(ceil_div(size, alignment), alignment)
+
+
+def _blocks(lifetimes: Sequence[Lifetime], sizes: Mapping[str, Dim]) -> list[_Block]:
+    """The lifetimes, those merged that may share a place one after the other."""
+    blocks: dict[str, _Block] = {}
+    for value in sorted(lifetimes, key=lambda v: v.first):
+        size = sizes[value.name]
+        for donor in (blocks.get(name) for name in value.in_place):
+            if donor is not None and donor.last == value.first and equal(donor.size, size):
+                donor.names.append(value.name)
+                donor.last = value.last
+                blocks[value.name] = donor
+                break
+        else:
+            blocks[value.name] = _Block([value.name], size, value.first, value.last)
+    return list(dict.fromkeys(blocks.values()))
+
+
+def _place(blocks: Sequence[_Block]) -> tuple[dict[_Block, Dim], Dim]:
+    """Offsets in the order given, each the lowest that works, and the size of the arena."""
+    offsets: dict[_Block, Dim] = {}
+    total: Dim = 0
+    for block in blocks:
+        taken = {(offsets[b], add(offsets[b], b.size)) for b in offsets if b.first <= block.last and block.first <= b.last}
+        offset = _lowest(taken, block.size)
+        offsets[block] = offset
+        total = maximum(total, add(offset, block.size))
+    return offsets, total
+
+
+def _lowest(taken: set[tuple[Dim, Dim]], size: Dim) -> Dim:
+    """The lowest offset at which `size` bytes are provably clear of all taken ranges."""
+    ceiling: Dim = 0
+    for _, end in taken:
+        ceiling = maximum(ceiling, end)
+    best = ceiling
+    for candidate in dict.fromkeys([0, *sorted((end for _, end in taken), key=str)]):
+        end = add(candidate, size)
+        if all(at_least(candidate, stop) or at_least(start, end) for start, stop in taken) and at_least(best, candidate):
+            best = candidate
+    return best

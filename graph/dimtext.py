@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 
 from .errors import GraphError
 from .shape import Dim, Program, add, floor_div, maximum, minimum, modulo, multiply, simplify, symbols
@@ -14,20 +14,20 @@ MAX_TEXT = 200
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|[-+*/%(),]))")
 
 
-class _NotArithmetic(Exception):
+class _NotArithmeticError(Exception):
     pass
 
 
 def parse_dim(text: str, make: Callable[[str], Dim]) -> Dim:
-    """A dimension from a `dim_param`: a name, or arithmetic over names ("past + 1", "2*s//4"). Nothing is evaluated as Python.
+    """A dimension from a `dim_param`: a name, or arithmetic over names ("past + 1", "2*s//4"), never run as Python.
 
     Text that is not arithmetic becomes one symbol of that name; `make` turns a name into its dimension.
     """
     try:
         if len(text) > MAX_TEXT:
-            raise _NotArithmetic
+            raise _NotArithmeticError
         return _Parser(text, make).parse()
-    except (_NotArithmetic, ZeroDivisionError, RecursionError):
+    except (_NotArithmeticError, ZeroDivisionError, RecursionError):
         return make(text)
 
 
@@ -42,7 +42,7 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise _NotArithmetic
+                raise _NotArithmeticError
             self.tokens.append(match.group().strip())
             position = match.end()
         self.tokens.append("")
@@ -54,7 +54,7 @@ class _Parser:
 
     def expect(self, token: str) -> None:
         if self.take() != token:
-            raise _NotArithmetic
+            raise _NotArithmeticError
 
     def parse(self) -> Dim:
         result = self.sum()
@@ -86,7 +86,7 @@ class _Parser:
         if token.isdigit():
             return int(token)
         if not token or not (token[0].isalpha() or token[0] == "_"):
-            raise _NotArithmetic
+            raise _NotArithmeticError
         if token.lower() in ("max", "min") and self.tokens[self.at] == "(":
             return self.extreme(token.lower())
         return self.make(token)

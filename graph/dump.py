@@ -1,4 +1,4 @@
-"""The stable text form of a graph: one line per value that comes in, per node, per output. For golden tests and eyes."""
+"""The stable text form of a graph: one line per value that comes in, per node, per output. For golden tests."""
 
 from __future__ import annotations
 

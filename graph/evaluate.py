@@ -14,7 +14,7 @@ from .ir import Graph, Value
 from .ops.dtypes import numpy_dtype, unpack4
 from .ops.registry import Step
 from .shape import evaluate as evaluate_dim
-from .shape import product, symbols
+from .shape import ints, product, symbols
 from .weights import AffineWeight, DenseWeight
 
 Array = npt.NDArray[Any]
@@ -26,11 +26,13 @@ def constant_array(value: Value, lengths: Mapping[str, int] | None = None) -> Ar
     if constant is None:
         if value.content is None:
             raise GraphError(f"value {value.name!r} is not known")
-        flat = [evaluate_dim(d, lengths or {}) if not isinstance(d, bool) else d for d in value.content.reshape(-1).tolist()]
+        flat = [
+            evaluate_dim(d, lengths or {}) if not isinstance(d, bool) else d for d in value.content.reshape(-1).tolist()
+        ]
         return np.asarray(flat).astype(dtype).reshape(value.content.shape)
     if isinstance(constant, AffineWeight | DenseWeight):
         return constant.dequantize()
-    shape = [int(d) for d in value.dims]  # type: ignore[arg-type]
+    shape = ints(value.dims)
     if value.dtype in ("uint4", "int4") and constant.size != product(value.dims):
         return unpack4(constant, int(np.prod(shape)), value.dtype == "int4").reshape(shape)
     return np.asarray(constant).astype(dtype, copy=False).reshape(shape)
@@ -52,7 +54,9 @@ def bind_lengths(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
         array = inputs.get(value.name)
         for d, n in zip(value.dims, array.shape if array is not None else (), strict=False):
             if all(s.name in lengths for s in symbols(d)) and evaluate_dim(d, lengths) != n:
-                raise GraphError(f"input {value.name!r} has the extent {n} where {d} = {evaluate_dim(d, lengths)} is needed")
+                raise GraphError(
+                    f"input {value.name!r} has the extent {n} where {d} = {evaluate_dim(d, lengths)} is needed"
+                )
     return lengths
 
 

@@ -32,7 +32,13 @@ class ExternalFiles:
 
     def _map(self, tensor: str, location: str) -> npt.NDArray[np.uint8]:
         pure = PurePosixPath(location.replace("\\", "/"))
-        if not location or "\0" in location or pure.is_absolute() or PureWindowsPath(location).drive or ".." in pure.parts:
+        if (
+            not location
+            or "\0" in location
+            or pure.is_absolute()
+            or PureWindowsPath(location).drive
+            or ".." in pure.parts
+        ):
             raise GraphError(f"tensor {tensor!r}: its data file {location!r} lies outside of the model's folder")
         path = self.folder / pure
         if not path.is_file():
@@ -56,6 +62,8 @@ def tensor_bytes(proto: TensorProto, files: ExternalFiles) -> npt.NDArray[np.uin
         raise GraphError(f"tensor {proto.name!r}: its offset or length is not a number") from None
     end = whole.size if length is None else offset + length
     if offset < 0 or end < offset or end > whole.size:
-        raise GraphError(f"tensor {proto.name!r}: bytes {offset} to {end} are outside of {fields.get('location')!r}, "
-                         f"which has {whole.size}; is the file truncated?")
+        raise GraphError(
+            f"tensor {proto.name!r}: bytes {offset} to {end} are outside of {fields.get('location')!r}, "
+            f"which has {whole.size}; is the file truncated?"
+        )
     return whole[offset:end]

@@ -12,23 +12,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import sympy
 
 from .errors import GraphError
 from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, numpy_dtype
 from .ops.registry import Array, Operator, Tensor, find_operator
-from .shape import MAX_DIM, Dim, product, simplify, substitute
-from .weights import AffineWeight
+from .shape import MAX_DIM, Dim, Symbol, ints, is_expression, product, simplify, substitute
 
 MAX_CARRIED = 4096  # elements of an integer tensor carried as expressions
 MAX_FLOATS = 64  # elements of a float vector folded here (scales, bounds); matrices are left to the passes
 
 
-def infer(graph: Graph, bindings: Mapping[sympy.Symbol, Dim] | None = None) -> Graph:
+def infer(graph: Graph, bindings: Mapping[Symbol, Dim] | None = None) -> Graph:
     """The graph with every value's dtype and shape, as new values. `bindings` replaces symbols of the inputs' shapes.
 
-    Raises GraphError naming the node: an operator that is not supported, inputs that do not fit, an unresolved dimension.
+    Raises GraphError naming the node: an operator that is not supported, inputs that do not fit, a dimension
+    that cannot be resolved.
     """
     walk = _Walk(bindings or {})
     inputs = [walk.input(v) for v in graph.inputs]
@@ -40,8 +39,12 @@ def infer(graph: Graph, bindings: Mapping[sympy.Symbol, Dim] | None = None) -> G
 def describe(value: Value) -> Tensor:
     """What is known of a value at compile time."""
     data = value.content
-    if data is None and isinstance(value.constant, np.ndarray) and product(value.dims) == value.constant.size <= MAX_CARRIED:
-        data = value.constant.reshape([int(d) for d in value.dims])  # type: ignore[arg-type]
+    if (
+        data is None
+        and isinstance(value.constant, np.ndarray)
+        and product(value.dims) == value.constant.size <= MAX_CARRIED
+    ):
+        data = value.constant.reshape(ints(value.dims))
         if value.dtype in FLOATS and data.dtype.name != value.dtype:  # stored narrower than it is used
             data = data.astype(numpy_dtype(value.dtype))
     return Tensor(value.dtype, value.dims, data)
@@ -73,9 +76,17 @@ def infer_node(node: Node, opset: Mapping[str, int] | None = None) -> tuple[Tens
     return _carried(operator, node, inputs, results)
 
 
-def make_node(op: str, inputs: list[Value | None], name: str, attributes: Mapping[str, Any] | None = None, *,
-              domain: str = "tlite", output_names: list[str] | None = None, outputs: list[Value] | None = None) -> Node:
-    """A node whose outputs have their inferred dtypes and shapes; `outputs` reuses values that exist (and must agree)."""
+def make_node(
+    op: str,
+    inputs: list[Value | None],
+    name: str,
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    domain: str = "tlite",
+    output_names: list[str] | None = None,
+    outputs: list[Value] | None = None,
+) -> Node:
+    """A node whose outputs have their inferred dtypes and shapes; `outputs` reuses values, which must agree."""
     values = outputs if outputs is not None else [Value(n) for n in output_names or [name]]
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
@@ -94,7 +105,9 @@ def _check_extent(node: Node, result: Tensor) -> None:
             raise GraphError(f"{node}: an output would have the extent {d}")
 
 
-def _carried(operator: Operator, node: Node, inputs: list[Tensor | None], results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _carried(
+    operator: Operator, node: Node, inputs: list[Tensor | None], results: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """The results with their elements, where these follow from elements that are known and few."""
     if results[0].data is not None:
         return tuple(replace(r, data=_normal(r.data, r.dtype)) for r in results)
@@ -135,8 +148,8 @@ def _normal(data: Array | None, dtype: str) -> Array | None:
     """Elements as numbers of the dtype where all are numbers, otherwise as canonical expressions."""
     if data is None or data.dtype != object:
         return data if data is None else np.asarray(data).astype(numpy_dtype(dtype), copy=False)
-    flat = [simplify(d) if isinstance(d, sympy.Basic) else d for d in data.reshape(-1).tolist()]
-    if all(not isinstance(d, sympy.Basic) for d in flat):
+    flat = [simplify(d) if is_expression(d) else d for d in data.reshape(-1).tolist()]
+    if not any(is_expression(d) for d in flat):
         return np.asarray(flat).astype(numpy_dtype(dtype)).reshape(data.shape)
     result = np.empty(len(flat), object)
     result[:] = flat
@@ -146,7 +159,7 @@ def _normal(data: Array | None, dtype: str) -> Array | None:
 class _Walk:
     """Old values to new ones."""
 
-    def __init__(self, bindings: Mapping[sympy.Symbol, Dim]):
+    def __init__(self, bindings: Mapping[Symbol, Dim]):
         self.bindings = bindings
         self.map: dict[Value, Value] = {}
 
@@ -170,8 +183,11 @@ class _Walk:
 
     def node(self, node: Node, opset: Mapping[str, int]) -> Node | None:
         """The node over new values; None where all that it computes is known."""
-        new = replace(node, inputs=[None if v is None else self.new(v) for v in node.inputs],
-                      outputs=[Value(v.name) for v in node.outputs])
+        new = replace(
+            node,
+            inputs=[None if v is None else self.new(v) for v in node.inputs],
+            outputs=[Value(v.name) for v in node.outputs],
+        )
         for old, value, tensor in zip(node.outputs, new.outputs, infer_node(new, opset), strict=False):
             value.dtype, value.shape = tensor.dtype, tensor.shape
             self.map[old] = value
@@ -180,4 +196,3 @@ class _Walk:
             elif tensor.data is not None:
                 value.constant = tensor.data
         return None if all(v.known for v in new.outputs) else new
-

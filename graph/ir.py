@@ -17,8 +17,25 @@ from .errors import GraphError
 from .shape import Shape, format_shape
 from .weights import AffineWeight, DenseWeight
 
-DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "int8", "bool", "uint4", "int4",
-          "int16", "uint16", "uint32", "uint64", "string", "unknown")
+DTYPES = (
+    "float32",
+    "float16",
+    "bfloat16",
+    "float64",
+    "int64",
+    "int32",
+    "uint8",
+    "int8",
+    "bool",
+    "uint4",
+    "int4",
+    "int16",
+    "uint16",
+    "uint32",
+    "uint64",
+    "string",
+    "unknown",
+)
 Constant = npt.NDArray[Any] | AffineWeight | DenseWeight
 
 
@@ -109,7 +126,11 @@ class Graph:
 
     def values(self) -> Iterator[Value]:
         seen: set[Value] = set()
-        for value in [*self.inputs, *(v for n in self.nodes for v in [*n.inputs, *n.outputs] if v is not None), *self.outputs]:
+        for value in [
+            *self.inputs,
+            *(v for n in self.nodes for v in [*n.inputs, *n.outputs] if v is not None),
+            *self.outputs,
+        ]:
             if value not in seen:
                 seen.add(value)
                 yield value

@@ -89,7 +89,7 @@ class _Block:
 
 
 def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
-    """Offsets, multiples of `alignment` bytes, such that values alive in the same step never overlap, for all lengths."""
+    """Offsets, multiples of `alignment` bytes, such that values alive in one step never overlap, at any length."""
     names = [v.name for v in lifetimes]
     if len(set(names)) != len(names) or any(v.last < v.first for v in lifetimes):
         raise GraphError("memory plan: a value is listed twice, or dies before it is born")
@@ -100,7 +100,8 @@ def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
     orders: list[Callable[[_Block], object]] = [
         lambda b: (tuple(-w for w in reversed(weight[b.size])), b.first),
         lambda b: (b.first, tuple(-w for w in reversed(weight[b.size]))),
-        lambda b: (-weight[b.size][-1] * (b.last - b.first + 1), b.first)]
+        lambda b: (-weight[b.size][-1] * (b.last - b.first + 1), b.first),
+    ]
     placed = [_place(sorted(blocks, key=order)) for order in orders]  # type: ignore[arg-type]
     best = min(placed, key=lambda p: [evaluate(p[1], s) for s in reversed(samples)])
     return MemoryPlan(tuple(lifetimes), {n: best[0][b] for b in blocks for n in b.names}, sizes, best[1])
@@ -144,7 +145,9 @@ def _place(blocks: Sequence[_Block]) -> tuple[dict[_Block, Dim], Dim]:
     offsets: dict[_Block, Dim] = {}
     total: Dim = 0
     for block in blocks:
-        taken = {(offsets[b], add(offsets[b], b.size)) for b in offsets if b.first <= block.last and block.first <= b.last}
+        taken = {
+            (offsets[b], add(offsets[b], b.size)) for b in offsets if b.first <= block.last and block.first <= b.last
+        }
         offset = _lowest(taken, block.size)
         offsets[block] = offset
         total = maximum(total, add(offset, block.size))
@@ -159,6 +162,8 @@ def _lowest(taken: set[tuple[Dim, Dim]], size: Dim) -> Dim:
     best = ceiling
     for candidate in dict.fromkeys([0, *sorted((end for _, end in taken), key=str)]):
         end = add(candidate, size)
-        if all(at_least(candidate, stop) or at_least(start, end) for start, stop in taken) and at_least(best, candidate):
+        if all(at_least(candidate, stop) or at_least(start, end) for start, stop in taken) and at_least(
+            best, candidate
+        ):
             best = candidate
     return best

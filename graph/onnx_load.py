@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from .dimtext import parse_dim
 from .errors import GraphError
@@ -76,7 +76,9 @@ class _Loader:
         self.files = files
         self.values: dict[str, Value] = {}
         self.zero_names = self.empty_symbols()
-        self.opset = {("" if e.domain == "ai.onnx" else e.domain): int(e.version) for e in proto.opset_import} or {"": 1}
+        self.opset = {("" if e.domain == "ai.onnx" else e.domain): int(e.version) for e in proto.opset_import} or {
+            "": 1
+        }
 
     def graph(self) -> Graph:
         source = self.proto.graph
@@ -92,8 +94,14 @@ class _Loader:
             node.inputs = [self.find(name, f"{node}") if name else None for name in proto.input]
         outputs = [self.find(info.name, "the graph's outputs") for info in source.output]
         nodes = [n for n in nodes if not _took_constant(n)]
-        graph = Graph(source.name, inputs, toposort(nodes, inputs), outputs, self.opset,
-                      {p.key: p.value for p in self.proto.metadata_props})
+        graph = Graph(
+            source.name,
+            inputs,
+            toposort(nodes, inputs),
+            outputs,
+            self.opset,
+            {p.key: p.value for p in self.proto.metadata_props},
+        )
         graph = upgrade(graph)
         graph.verify()
         return graph
@@ -128,14 +136,14 @@ class _Loader:
         raw = tensor_bytes(proto, self.files)
         size = -(-count * bits(dtype) // 8)
         if raw is None:
-            return dtype, shape, self.listed(proto, name, dtype, count, shape)
+            return dtype, shape, self._listed(proto, name, dtype, count, shape)
         if raw.size != size:
             raise GraphError(f"tensor {name!r} has {raw.size} bytes of data, {dtype}{list(shape)} needs {size}")
         if dtype in ("uint4", "int4"):
             return dtype, shape, raw
         return dtype, shape, raw.view(numpy_dtype(dtype)).reshape(shape)
 
-    def listed(self, proto: onnx.TensorProto, name: str, dtype: str, count: int, shape: Shape) -> npt.NDArray[Any]:
+    def _listed(self, proto: onnx.TensorProto, name: str, dtype: str, count: int, shape: Shape) -> npt.NDArray[Any]:
         """Elements kept in the protobuf's typed lists."""
         try:
             array = np.asarray(onnx.numpy_helper.to_array(proto))
@@ -145,8 +153,8 @@ class _Loader:
             raise GraphError(f"tensor {name!r} has {array.size} elements, {dtype}{list(shape)} needs {count}")
         if dtype in ("uint4", "int4"):
             codes = np.append(array.reshape(-1).astype(np.int8).view(np.uint8) & 15, np.zeros(count % 2, np.uint8))
-            return (codes[0::2] | codes[1::2] << 4).astype(np.uint8)
-        return array.astype(numpy_dtype(dtype), copy=False)
+            return np.asarray(codes[0::2] | codes[1::2] << 4, np.uint8)
+        return np.asarray(array, numpy_dtype(dtype))
 
     # --- inputs --------------------------------------------------------------------------------------------------
 
@@ -225,8 +233,10 @@ class _Loader:
             return [s.decode("utf-8", "replace") for s in proto.strings]
         if proto.type == kinds.TENSOR:
             return self.tensor(proto.t)[2]
-        raise GraphError(f"operator {node.op} with a subgraph or another rare attribute ({proto.name!r}) is not supported "
-                         f"(node {node.name!r})")
+        raise GraphError(
+            f"operator {node.op} with a subgraph or another rare attribute ({proto.name!r}) is not supported "
+            f"(node {node.name!r})"
+        )
 
 
 def _took_constant(node: Node) -> bool:

@@ -31,11 +31,18 @@ GENERATE: tuple[Pass, ...] = (RingAttention(), MergeQkv(), LastRow(), Generation
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 
 
-def optimize(graph: Graph, *, generate: bool, tokens: int | None = None,
-             dump: Callable[[str, Graph], None] | None = None) -> tuple[Graph, Report]:
+def optimize(
+    graph: Graph,
+    *,
+    generate: bool,
+    tokens: int | None = None,
+    every_row: bool = False,
+    dump: Callable[[str, Graph], None] | None = None,
+) -> tuple[Graph, Report]:
     """The fused graph and what the passes did.
 
     generate: the caches become rings updated in place and only the last valid row goes through the head.
+    every_row: with generate, all rows go through the head all the same (for scoring a text).
     tokens: the number of tokens of a step (1: decode), or None for any number. `dump` sees the graph after each pass.
     Raises GraphError where the graph cannot be shaped, or has no caches to generate with.
     """
@@ -45,12 +52,17 @@ def optimize(graph: Graph, *, generate: bool, tokens: int | None = None,
         symbol = find_roles(graph).tokens
         graph = infer(graph, {symbol: tokens}) if symbol is not None else graph
     for rule in (*CLEAN, *FUSE, *(GENERATE if generate else ()), *FINISH):
+        if every_row and isinstance(rule, LastRow):
+            continue
         started = time.perf_counter()
         graph = run_pass(rule, graph, report)
         report.seconds[rule.name] = report.seconds.get(rule.name, 0.0) + time.perf_counter() - started
         if dump is not None:
             dump(rule.name, graph)
     if generate and not any(n.op == "RingAttention" for n in graph.nodes):
-        why = next((f"{f.node}: {f.detail}" for f in report.rejections() if f.rule == RingAttention.name), "it has no attention")
+        why = next(
+            (f"{f.node}: {f.detail}" for f in report.rejections() if f.rule == RingAttention.name),
+            "it has no attention",
+        )
         raise GraphError(f"this model cannot generate with a cache ({why})")
     return graph, report

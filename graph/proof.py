@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import gcd
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 
 from .shape import lower_bound
 

@@ -1,19 +1,17 @@
-"""What generation needs to know of a graph, found by structure: token ids, caches, logits, and the symbols of its lengths.
+"""What generation needs to know of a graph, found by structure: token ids, caches, logits, symbols of its lengths.
 
-A table of integer inputs picks rows from is an embedding; the token ids pick from the one with as many rows as the logits
-have columns. A cache is a graph input that a TensorScatter, Concat or RingAttention turns into a graph output.
+A table that an integer input picks rows from is an embedding; the token ids pick from the one with as many rows as the
+logits have columns. A cache is a graph input that TensorScatter, Concat or RingAttention turns into a graph output.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import sympy
-
 from .errors import GraphError
 from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, INDICES
-from .shape import Dim
+from .shape import Dim, Symbol, as_symbol
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class CachePair:
 
 @dataclass(frozen=True)
 class Roles:
-    """token_ids: integer [B, T]. logits: float [B, T or 1, V]. The symbols are None where the graph fixes the length."""
+    """token_ids: integer [B, T]. logits: float [B, T or 1, V]. A symbol is None where the graph fixes the length."""
 
     token_ids: Value
     logits: Value
     caches: tuple[CachePair, ...]
-    batch: sympy.Symbol | None
-    tokens: sympy.Symbol | None
-    capacity: sympy.Symbol | None
+    batch: Symbol | None
+    tokens: Symbol | None
+    capacity: Symbol | None
 
 
 def find_roles(graph: Graph) -> Roles:
@@ -43,7 +41,9 @@ def find_roles(graph: Graph) -> Roles:
     makers, readers = graph.producers(), graph.consumers()
     pairs = _caches(graph, makers, readers)
     cached = {v for p in pairs for v in (p.k_out, p.v_out)}
-    logits = [v for v in graph.outputs if v not in cached and v.dtype in FLOATS and len(v.dims) == 3 and v not in graph.inputs]
+    logits = [
+        v for v in graph.outputs if v not in cached and v.dtype in FLOATS and len(v.dims) == 3 and v not in graph.inputs
+    ]
     ids = _token_ids(graph, readers, [v.dims[-1] for v in logits])
     if ids is None:
         raise GraphError("the model has no integer input [batch, tokens] that picks rows of an embedding")
@@ -51,11 +51,7 @@ def find_roles(graph: Graph) -> Roles:
     if not logits:
         raise GraphError("the model has no output [batch, tokens, vocabulary]")
     capacity = pairs[0].k_in.dims[_length_axis(pairs[0].k_in)] if pairs else None
-    return Roles(ids, logits[0], tuple(pairs), _symbol(ids.dims[0]), _symbol(ids.dims[1]), _symbol(capacity))
-
-
-def _symbol(dim: Dim | None) -> sympy.Symbol | None:
-    return dim if isinstance(dim, sympy.Symbol) else None
+    return Roles(ids, logits[0], tuple(pairs), as_symbol(ids.dims[0]), as_symbol(ids.dims[1]), as_symbol(capacity))
 
 
 def _length_axis(cache: Value) -> int:
@@ -97,7 +93,9 @@ def _caches(graph: Graph, makers: dict[Value, Node], readers: dict[Value, list[N
     return pairs
 
 
-def _attention_cache(node: Node, makers: dict[Value, Node], inputs: set[Value], outputs: set[Value]) -> CachePair | None:
+def _attention_cache(
+    node: Node, makers: dict[Value, Node], inputs: set[Value], outputs: set[Value]
+) -> CachePair | None:
     past_k, past_v = node.optional(4), node.optional(5)
     if past_k in inputs and past_v in inputs and len(node.outputs) >= 3 and outputs >= set(node.outputs[1:3]):
         assert past_k is not None and past_v is not None

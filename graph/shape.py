@@ -8,26 +8,32 @@ sympy is slow, so plain integers take a short way and expressions are cached: a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from typing import Any, cast
+from functools import cache, lru_cache
+from typing import Any, TypeAlias, cast
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 
 from .errors import GraphError
 
-Dim = int | sympy.Expr
-Shape = tuple[Dim, ...]
-Program = int | str | tuple[Any, ...]  # a dimension without sympy: 3, "T", ("+", ("*", 576, "T"), 4)
+Expression: TypeAlias = sympy.Expr
+Symbol: TypeAlias = sympy.Symbol
+Dim: TypeAlias = "int | sympy.Expr"
+Shape: TypeAlias = "tuple[Dim, ...]"
+Program: TypeAlias = int | str | tuple[Any, ...]  # a dimension without sympy: 3, "T", ("+", ("*", 576, "T"), 4)
 
 MAX_DIM = 2**40  # a larger extent is a hostile or broken model, not a tensor
 
 
-@lru_cache(maxsize=None)
+@cache
 def symbol(name: str, minimum: int = 1) -> sympy.Symbol:
     """The symbol `name`; equal names with equal bounds are the same symbol. `minimum` is 0 or 1."""
     if minimum not in (0, 1):
         raise GraphError(f"symbol {name!r}: the lower bound must be 0 or 1, not {minimum}")
-    return sympy.Symbol(name, integer=True, positive=True) if minimum else sympy.Symbol(name, integer=True, nonnegative=True)
+    return (
+        sympy.Symbol(name, integer=True, positive=True)
+        if minimum
+        else sympy.Symbol(name, integer=True, nonnegative=True)
+    )
 
 
 def lower_bound(sym: sympy.Symbol) -> int:
@@ -36,6 +42,24 @@ def lower_bound(sym: sympy.Symbol) -> int:
 
 def symbols(dim: Dim) -> set[sympy.Symbol]:
     return set() if isinstance(dim, int) else cast("set[sympy.Symbol]", dim.free_symbols)
+
+
+def is_expression(item: object) -> bool:
+    """True for a sympy expression (not for plain numbers)."""
+    return isinstance(item, sympy.Basic)
+
+
+def as_symbol(dim: Dim | None) -> Symbol | None:
+    """The dimension where it is a bare symbol."""
+    return dim if isinstance(dim, sympy.Symbol) else None
+
+
+def ints(shape: Iterable[Dim]) -> tuple[int, ...]:
+    """A shape that must be made of numbers."""
+    result = tuple(d for d in shape if isinstance(d, int))
+    if len(result) != len(tuple(shape)):
+        raise GraphError(f"a shape depends on {', '.join(sorted(str(d) for d in shape if not isinstance(d, int)))}")
+    return result
 
 
 def simplify(dim: Dim | sympy.Basic) -> Dim:

@@ -52,8 +52,20 @@ def upgrade(graph: Graph) -> Graph:
     return rewire(replace(graph, nodes=[n for n in nodes if n.output not in state.aliases]), state.aliases)
 
 
-@_for("Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
-      "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
+@_for(
+    "Squeeze",
+    "Unsqueeze",
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+)
 def _axes(state: _Upgrade, node: Node) -> Node:
     return state.moved(node, "axes") if "axes" in node.attributes else node
 
@@ -117,4 +129,3 @@ def _softmax(state: _Upgrade, node: Node) -> Node:
         return node
     # Before opset 13 the input was flattened to a matrix at `axis` (default 1): the same thing for the last axis only.
     return replace(node, attributes={**node.attributes, "axis": node.attributes.get("axis", 1), "flattened": 1})
-

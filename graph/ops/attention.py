@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..shape import Dim, Shape, add, exact_div, multiply
+from tlite_vk.graph.shape import Dim, Shape, add, exact_div, multiply
+
 from .dtypes import from_onnx, numpy_dtype
 from .reduction import softmax_array
 from .registry import Array, Tensor, operator
@@ -14,7 +15,7 @@ from .rules import require, require_equal, same_dtype
 
 
 def rotate(x: Array, cos: Array, sin: Array, interleaved: int, rotary_dim: int) -> Array:
-    """Rotate pairs of the first `rotary_dim` elements. x: [..., D]; cos, sin: broadcastable to [..., rotary_dim / 2]."""
+    """Rotate pairs of the first `rotary_dim` elements. x: [..., D]; cos, sin: broadcast to [..., rotary_dim / 2]."""
     turned, rest = x[..., :rotary_dim], x[..., rotary_dim:]
     if interleaved:
         a, b = turned[..., 0::2], turned[..., 1::2]
@@ -29,8 +30,16 @@ def rotate(x: Array, cos: Array, sin: Array, interleaved: int, rotary_dim: int) 
 
 
 @operator("RotaryEmbedding", since=23)
-def rotary_embedding(x: Array, cos: Array, sin: Array, positions: Array | None = None, *, interleaved: int = 0, num_heads: int = 0,
-                     rotary_embedding_dim: int = 0) -> Array:
+def rotary_embedding(
+    x: Array,
+    cos: Array,
+    sin: Array,
+    positions: Array | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+) -> Array:
     """x: [B, T, H*D] (with num_heads) or [B, H, T, D]; cos, sin: [positions, r/2], or [B, T, r/2] without positions."""
     heads = x.reshape(*x.shape[:2], num_heads, -1) if x.ndim == 3 else x.transpose(0, 2, 1, 3)  # [B, T, H, D]
     if positions is not None:
@@ -40,8 +49,16 @@ def rotary_embedding(x: Array, cos: Array, sin: Array, positions: Array | None =
 
 
 @rotary_embedding.rule
-def _(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None, *, interleaved: int = 0, num_heads: int = 0,
-      rotary_embedding_dim: int = 0) -> Tensor:
+def _(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    positions: Tensor | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+) -> Tensor:
     require(x.rank in (3, 4), f"its input has rank {x.rank}, not 3 or 4")
     require(x.rank == 4 or num_heads > 0, "num_heads is missing")
     width = x.shape[3] if x.rank == 4 else exact_div(x.shape[2], num_heads)
@@ -49,7 +66,9 @@ def _(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None, *, i
     assert isinstance(width, int)
     rotary = rotary_embedding_dim or width
     require(0 < rotary <= width and rotary % 2 == 0, f"rotary_embedding_dim {rotary} does not fit heads of {width}")
-    require(cos.shape == sin.shape and cos.shape[-1] == rotary // 2, f"its cos and sin do not have {rotary // 2} columns")
+    require(
+        cos.shape == sin.shape and cos.shape[-1] == rotary // 2, f"its cos and sin do not have {rotary // 2} columns"
+    )
     require(cos.rank == (3 if positions is None else 2), "its cos and sin do not fit its positions")
     return Tensor(same_dtype(x, cos, sin), x.shape)
 
@@ -70,10 +89,23 @@ def _bias(mask: Array | None, columns: int) -> Array:
 
 
 @operator("Attention", since=23)
-def attention(q: Array, k: Array, v: Array, mask: Array | None = None, past_key: Array | None = None, past_value: Array | None = None,
-              nonpad: Array | None = None, *, is_causal: int = 0, q_num_heads: int = 0, kv_num_heads: int = 0,
-              qk_matmul_output_mode: int = 0, scale: float | None = None, softcap: float = 0.0,
-              softmax_precision: int | None = None) -> tuple[Array, Array, Array, Array]:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    past_key: Array | None = None,
+    past_value: Array | None = None,
+    nonpad: Array | None = None,
+    *,
+    is_causal: int = 0,
+    q_num_heads: int = 0,
+    kv_num_heads: int = 0,
+    qk_matmul_output_mode: int = 0,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    softmax_precision: int | None = None,
+) -> tuple[Array, Array, Array, Array]:
     """Scaled dot-product attention with grouped heads; causal rows are aligned to the end of the valid keys."""
     flat = q.ndim == 3
     q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
@@ -116,10 +148,23 @@ def _head_shape(x: Tensor, heads: int) -> tuple[Dim, Dim, Dim, Dim]:
 
 
 @attention.rule
-def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, past_key: Tensor | None = None, past_value: Tensor | None = None,
-      nonpad: Tensor | None = None, *, is_causal: int = 0, q_num_heads: int = 0, kv_num_heads: int = 0,
-      qk_matmul_output_mode: int = 0, scale: float | None = None, softcap: float = 0.0,
-      softmax_precision: int | None = None) -> tuple[Tensor, ...]:
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    nonpad: Tensor | None = None,
+    *,
+    is_causal: int = 0,
+    q_num_heads: int = 0,
+    kv_num_heads: int = 0,
+    qk_matmul_output_mode: int = 0,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    softmax_precision: int | None = None,
+) -> tuple[Tensor, ...]:
     batch, heads, rows, width = _head_shape(q, q_num_heads)
     _, kv_heads, columns, k_width = _head_shape(k, kv_num_heads)
     _, v_heads, v_columns, v_width = _head_shape(v, kv_num_heads)
@@ -132,6 +177,9 @@ def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, past_key: Ten
     total = columns if past_key is None else add(past_key.shape[2], columns)
     y: Shape = (batch, heads, rows, v_width) if q.rank == 4 else (batch, rows, multiply(heads, v_width))
     dtype = same_dtype(q, k)
-    return (Tensor(dtype, y), Tensor(dtype, (batch, kv_heads, total, width)), Tensor(v.dtype, (batch, kv_heads, total, v_width)),
-            Tensor(dtype, (batch, heads, rows, total)))
-
+    return (
+        Tensor(dtype, y),
+        Tensor(dtype, (batch, kv_heads, total, width)),
+        Tensor(v.dtype, (batch, kv_heads, total, v_width)),
+        Tensor(dtype, (batch, heads, rows, total)),
+    )

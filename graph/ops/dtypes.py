@@ -7,27 +7,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GraphError
+from tlite_vk.graph.errors import GraphError
 
 # ONNX's TensorProto.DataType by number.
-ONNX_NUMBERS = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
-                10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16", 21: "uint4", 22: "int4"}
+ONNX_NUMBERS = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    8: "string",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+    21: "uint4",
+    22: "int4",
+}
 FLOATS = frozenset({"float32", "float16", "bfloat16", "float64"})
 INTEGERS = frozenset({"int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "int4", "uint4"})
 INDICES = frozenset({"int64", "int32"})
+_NUMPY: dict[str, Any] = {"bool": np.bool_, "uint4": np.uint8, "int4": np.int8, "string": np.object_}
 _BITS = {"uint4": 4, "int4": 4}
 
 
-def numpy_dtype(name: str) -> npt.DTypeLike:
+def numpy_dtype(name: str) -> np.dtype[Any]:
     """The numpy type that holds one element; 4-bit elements are unpacked into bytes."""
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    special: dict[str, Any] = {"bool": np.bool_, "uint4": np.uint8, "int4": np.int8, "string": np.object_}
-    if name not in special and name not in FLOATS | INTEGERS:
+        half: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return half
+    if name not in _NUMPY and name not in FLOATS | INTEGERS:
         raise GraphError(f"element type {name} is not supported")
-    return np.dtype(special.get(name, name))
+    result: np.dtype[Any] = np.dtype(_NUMPY.get(name, name))
+    return result
 
 
 def from_onnx(number: int) -> str:

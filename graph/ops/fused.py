@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import GraphError
-from ..shape import Shape, at_least, equal, is_non_negative
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.shape import Shape, at_least, equal_shapes, ints, is_non_negative
+
 from .attention import rotate
 from .elementwise import gelu_erf, gelu_tanh, sigmoid
 from .normalization import rms_normalize
@@ -17,15 +18,26 @@ from .rules import require, require_equal
 
 # One-sided activations, and gated ones (the first half of the columns is the gate of the second half).
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "": lambda x: x, "relu": lambda x: np.maximum(x, 0), "silu": lambda x: np.asarray(x * sigmoid(x), x.dtype),
-    "gelu": gelu_erf, "gelu_tanh": gelu_tanh}
-GATED: dict[str, Callable[[Array], Array]] = {
-    "swiglu": ACTIVATIONS["silu"], "geglu": gelu_erf, "geglu_tanh": gelu_tanh}
+    "": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: np.asarray(x * sigmoid(x), x.dtype),
+    "gelu": gelu_erf,
+    "gelu_tanh": gelu_tanh,
+}
+GATED: dict[str, Callable[[Array], Array]] = {"swiglu": ACTIVATIONS["silu"], "geglu": gelu_erf, "geglu_tanh": gelu_tanh}
 
 
 @operator("Linear", domain=FUSED, foldable=False)
-def linear(x: Array, w: Array, bias: Array | None = None, residual: Array | None = None, norm_scale: Array | None = None, *,
-           activation: str = "", norm_epsilon: float = 1e-5) -> Array:
+def linear(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    residual: Array | None = None,
+    norm_scale: Array | None = None,
+    *,
+    activation: str = "",
+    norm_epsilon: float = 1e-5,
+) -> Array:
     """y = activation(norm(x) @ w.T + bias) + residual. x [..., K], w [N, K] ([2N, K], gate rows first, if gated)."""
     if norm_scale is not None:
         x = rms_normalize(x, norm_scale, -1, norm_epsilon)
@@ -41,25 +53,29 @@ def linear(x: Array, w: Array, bias: Array | None = None, residual: Array | None
 
 
 @linear.rule
-def _(x: Tensor, w: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, norm_scale: Tensor | None = None, *,
-      activation: str = "", norm_epsilon: float = 1e-5) -> Tensor:
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    norm_scale: Tensor | None = None,
+    *,
+    activation: str = "",
+    norm_epsilon: float = 1e-5,
+) -> Tensor:
     require(w.rank == 2, f"its weight has rank {w.rank}")
     require_equal(x.shape[-1], w.shape[1], "its input and weight differ in columns")
-    rows = w.shape[0]
+    rows = ints(w.shape)[0]
     if activation in GATED:
-        require(isinstance(rows, int) and rows % 2 == 0, f"a gated weight of {rows} rows")
-        rows = rows // 2  # type: ignore[operator]
+        require(rows % 2 == 0, f"a gated weight of {rows} rows")
+        rows //= 2
     else:
         require(activation in ACTIVATIONS, f"activation {activation!r} is not known")
-    shape: Shape = x.shape[:-1] + (rows,)  # type: ignore[assignment]
+    shape: Shape = (*x.shape[:-1], rows)
     require(bias is None or bias.shape == (w.shape[0],), "its bias does not fit")
     require(norm_scale is None or norm_scale.shape == (w.shape[1],), "its norm scale does not fit")
-    require(residual is None or _same_shape(residual.shape, shape), "its residual does not fit")
+    require(residual is None or equal_shapes(residual.shape, shape), "its residual does not fit")
     return Tensor(x.dtype, shape)
-
-
-def _same_shape(a: Shape, b: Shape) -> bool:
-    return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @operator("Embedding", domain=FUSED, foldable=False)
@@ -71,7 +87,7 @@ def embedding(ids: Array, w: Array) -> Array:
 @embedding.rule
 def _(ids: Tensor, w: Tensor) -> Tensor:
     require(ids.dtype in ("int64", "int32") and w.rank == 2, "it needs integer ids and a matrix")
-    return Tensor("float32" if w.dtype not in ("float16", "float32") else w.dtype, ids.shape + (w.shape[1],))
+    return Tensor("float32" if w.dtype not in ("float16", "float32") else w.dtype, (*ids.shape, w.shape[1]))
 
 
 @operator("RMSNorm", domain=FUSED)
@@ -100,10 +116,28 @@ def _(x: Tensor) -> Tensor:
 
 
 @operator("RingAttention", domain=FUSED)
-def ring_attention(q: Array, k: Array, v: Array, k_cache: Array, v_cache: Array, cos: Array | None = None, sin: Array | None = None, *,
-                   heads: int, kv_heads: int, head_dim: int, scale: float, window: int = 0, interleaved: int = 0,
-                   rotary_dim: int = 0, softcap: float = 0.0, q_offset: int = 0, k_offset: int = 0, v_offset: int = 0,
-                   step: Step) -> tuple[Array, Array, Array]:
+def ring_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    k_cache: Array,
+    v_cache: Array,
+    cos: Array | None = None,
+    sin: Array | None = None,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    scale: float,
+    window: int = 0,
+    interleaved: int = 0,
+    rotary_dim: int = 0,
+    softcap: float = 0.0,
+    q_offset: int = 0,
+    k_offset: int = 0,
+    v_offset: int = 0,
+    step: Step,
+) -> tuple[Array, Array, Array]:
     """Causal attention of T new rows over a ring of C slots that already holds `step.position` tokens.
 
     q, k, v: [B, T, >= offset + heads * head_dim]; row t is the token at position step.position + t; rows from step.rows
@@ -143,12 +177,33 @@ def ring_attention(q: Array, k: Array, v: Array, k_cache: Array, v_cache: Array,
 
 
 @ring_attention.rule
-def _(q: Tensor, k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, cos: Tensor | None = None, sin: Tensor | None = None, *,
-      heads: int, kv_heads: int, head_dim: int, scale: float, window: int = 0, interleaved: int = 0, rotary_dim: int = 0,
-      softcap: float = 0.0, q_offset: int = 0, k_offset: int = 0, v_offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    scale: float,
+    window: int = 0,
+    interleaved: int = 0,
+    rotary_dim: int = 0,
+    softcap: float = 0.0,
+    q_offset: int = 0,
+    k_offset: int = 0,
+    v_offset: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
     for source, offset, count in ((q, q_offset, heads), (k, k_offset, kv_heads), (v, v_offset, kv_heads)):
         require(source.rank == 3, f"a source has rank {source.rank}, not 3")
-        require(is_non_negative(offset) and at_least(source.shape[2], offset + count * head_dim), "a source has too few columns")
+        require(
+            is_non_negative(offset) and at_least(source.shape[2], offset + count * head_dim),
+            "a source has too few columns",
+        )
     for cache in (k_cache, v_cache):
         require(cache.rank == 3, f"a cache has rank {cache.rank}, not 3")
         require_equal(cache.shape[2], kv_heads * head_dim, "a cache does not fit the heads")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shape import add, equal, exact_div, floor_div, is_non_negative, maximum, multiply, product
+from tlite_vk.graph.shape import add, equal, exact_div, floor_div, is_non_negative, maximum, multiply, product
+
 from .dtypes import INDICES, from_onnx, numpy_dtype
 from .registry import Array, Tensor, operator
 from .rules import axis_of, known_dims, known_ints, require, require_equal, same, same_dtype
@@ -128,14 +129,14 @@ def one_hot(indices: Array, depth: Array, values: Array, *, axis: int = -1) -> A
     hot = np.expand_dims(np.mod(indices.astype(np.int64), n), axis if axis >= 0 else axis + indices.ndim + 1)
     grid = np.arange(n).reshape([-1 if i == (axis % (indices.ndim + 1)) else 1 for i in range(indices.ndim + 1)])
     inside = np.expand_dims((indices >= -n) & (indices < n), axis if axis >= 0 else axis + indices.ndim + 1)
-    return np.where((hot == grid) & inside, values[1], values[0])
+    return np.asarray(np.where((hot == grid) & inside, values[1], values[0]), values.dtype)
 
 
 @one_hot.rule
 def _(indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
     a = axis_of(axis, indices.rank + 1)
     n = known_dims(depth, "its depth")[0]
-    return Tensor(values.dtype, indices.shape[:a] + (n,) + indices.shape[a:])
+    return Tensor(values.dtype, (*indices.shape[:a], n, *indices.shape[a:]))
 
 
 @operator("EyeLike")
@@ -156,7 +157,7 @@ _COMBINE = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, 
 @operator("ScatterElements", rule=same)
 def scatter_elements(data: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none") -> Array:
     out = data.copy()
-    where = list(np.indices(indices.shape))
+    where: list[Array] = list(np.indices(indices.shape))
     where[axis] = np.where(indices < 0, indices + data.shape[axis], indices)
     combine = _COMBINE[reduction]
     if combine is None:
@@ -179,7 +180,9 @@ def scatter_nd(data: Array, indices: Array, updates: Array, *, reduction: str = 
 
 
 @operator("TensorScatter", since=24)
-def tensor_scatter(past: Array, update: Array, write_indices: Array | None = None, *, axis: int = -2, mode: str = "linear") -> Array:
+def tensor_scatter(
+    past: Array, update: Array, write_indices: Array | None = None, *, axis: int = -2, mode: str = "linear"
+) -> Array:
     """The cache with `update` written along `axis` from each batch's write index on; "circular" wraps at the end."""
     axis %= past.ndim
     out, rows = past.copy(), update.shape[axis]
@@ -192,7 +195,9 @@ def tensor_scatter(past: Array, update: Array, write_indices: Array | None = Non
 
 
 @tensor_scatter.rule
-def _(past: Tensor, update: Tensor, write_indices: Tensor | None = None, *, axis: int = -2, mode: str = "linear") -> Tensor:
+def _(
+    past: Tensor, update: Tensor, write_indices: Tensor | None = None, *, axis: int = -2, mode: str = "linear"
+) -> Tensor:
     require(mode in ("linear", "circular"), f"mode {mode!r} is not supported")
     require(past.rank == update.rank, f"a cache of rank {past.rank} and an update of rank {update.rank}")
     a = axis_of(axis, past.rank)

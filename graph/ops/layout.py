@@ -7,9 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GraphError
-from ..shape import (Dim, Shape, add, at_least, ceil_div, exact_div, is_non_negative, maximum, minimum, multiply,
-                     product)
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.shape import (
+    Dim,
+    Shape,
+    add,
+    at_least,
+    ceil_div,
+    exact_div,
+    is_non_negative,
+    maximum,
+    minimum,
+    multiply,
+    product,
+)
+
 from .registry import Array, Tensor, operator
 from .rules import axes_of, axis_of, broadcast, known_dims, known_ints, require, require_equal, same_dtype
 
@@ -120,11 +132,13 @@ def _(*inputs: Tensor, axis: int) -> Tensor:
             if i != a:
                 require_equal(t.shape[i], first.shape[i], f"inputs differ along axis {i}")
         total = add(total, t.shape[a])
-    return Tensor(same_dtype(*inputs), first.shape[:a] + (total,) + first.shape[a + 1 :])
+    return Tensor(same_dtype(*inputs), (*first.shape[:a], total, *first.shape[a + 1 :]))
 
 
 @operator("Split", symbolic=True)
-def split(x: Array, split: Array | None = None, *, axis: int = 0, num_outputs: int | None = None, outputs: int = 1) -> list[Array]:
+def split(
+    x: Array, split: Array | None = None, *, axis: int = 0, num_outputs: int | None = None, outputs: int = 1
+) -> list[Array]:
     if split is not None:
         return np.split(x, np.cumsum(split)[:-1], axis)
     step = -(-x.shape[axis] // outputs)
@@ -132,7 +146,9 @@ def split(x: Array, split: Array | None = None, *, axis: int = 0, num_outputs: i
 
 
 @split.rule
-def _(x: Tensor, split: Tensor | None = None, *, axis: int = 0, num_outputs: int | None = None, outputs: int = 1) -> tuple[Tensor, ...]:
+def _(
+    x: Tensor, split: Tensor | None = None, *, axis: int = 0, num_outputs: int | None = None, outputs: int = 1
+) -> tuple[Tensor, ...]:
     a = axis_of(axis, x.rank)
     whole = x.shape[a]
     if split is not None:
@@ -150,16 +166,18 @@ def _(x: Tensor, split: Tensor | None = None, *, axis: int = 0, num_outputs: int
     for s in sizes:
         total = add(total, s)
     require_equal(total, whole, "the parts do not add up")
-    return tuple(Tensor(x.dtype, x.shape[:a] + (s,) + x.shape[a + 1 :]) for s in sizes)
+    return tuple(Tensor(x.dtype, (*x.shape[:a], s, *x.shape[a + 1 :])) for s in sizes)
 
 
 def slice_extent(extent: Dim, start: Dim, stop: Dim, step: int) -> Dim:
-    """The number of elements of `range(extent)[start:stop:step]`. Raises GraphError where a symbolic bound is unclear."""
+    """The number of elements of `range(extent)[start:stop:step]`. Raises GraphError where a bound is unclear."""
     if isinstance(extent, int) and isinstance(start, int) and isinstance(stop, int):
         return len(range(*slice(start, None if step < 0 and stop < -extent else stop, step).indices(extent)))
     if step < 0:
-        require(isinstance(start, int) and start in (-1, INT_MAX, 2**63 - 1) and isinstance(stop, int) and stop < -INT_MAX,
-                f"a reversed slice [{start}:{stop}] of {extent} is not supported")
+        require(
+            isinstance(start, int) and start in (-1, INT_MAX, 2**63 - 1) and isinstance(stop, int) and stop < -INT_MAX,
+            f"a reversed slice [{start}:{stop}] of {extent} is not supported",
+        )
         return ceil_div(extent, -step)
     low, high = _clamp(start, extent), _clamp(stop, extent)
     span = add(high, multiply(-1, low))
@@ -181,12 +199,21 @@ def _clamp(bound: Dim, extent: Dim) -> Dim:
 
 @operator("Slice", symbolic=True)
 def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
-    return x[_indices(x.ndim, starts.tolist(), ends.tolist(), None if axes is None else axes.tolist(),
-                      None if steps is None else steps.tolist(), x.shape)]
+    return x[
+        _indices(
+            x.ndim,
+            starts.tolist(),
+            ends.tolist(),
+            None if axes is None else axes.tolist(),
+            None if steps is None else steps.tolist(),
+            x.shape,
+        )
+    ]
 
 
-def _indices(rank: int, starts: list[int], ends: list[int], axes: list[int] | None, steps: list[int] | None,
-             shape: Sequence[int]) -> tuple[slice, ...]:
+def _indices(
+    rank: int, starts: list[int], ends: list[int], axes: list[int] | None, steps: list[int] | None, shape: Sequence[int]
+) -> tuple[slice, ...]:
     result = [slice(None)] * rank
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = (axes[i] if axes is not None else i) % rank
@@ -231,7 +258,9 @@ def _(x: Tensor, repeats: Tensor) -> Tensor:
 
 
 @operator("Pad")
-def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, *, mode: str = "constant") -> Array:
+def pad(
+    x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, *, mode: str = "constant"
+) -> Array:
     where = axes.tolist() if axes is not None else list(range(x.ndim))
     amounts, half = pads.tolist(), len(pads) // 2
     widths = [(0, 0)] * x.ndim
@@ -245,7 +274,9 @@ def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = 
 
 
 @pad.rule
-def _(x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None, *, mode: str = "constant") -> Tensor:
+def _(
+    x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None, *, mode: str = "constant"
+) -> Tensor:
     require(mode in ("constant", "reflect", "edge", "wrap"), f"mode {mode!r} is not supported")
     amounts = known_dims(pads, "its padding")
     where = axes_of(known_ints(axes, "its axes") if axes is not None else range(x.rank), x.rank)

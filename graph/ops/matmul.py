@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shape import Shape
+from tlite_vk.graph.shape import Dim, Shape
+
 from .registry import Array, Tensor, operator
 from .rules import broadcast, require, require_equal, same_dtype
 
@@ -15,7 +16,7 @@ def matmul_shape(a: Shape, b: Shape) -> Shape:
     left = (1, *a) if len(a) == 1 else a
     right = (*b, 1) if len(b) == 1 else b
     require_equal(left[-1], right[-2], "the inner dimensions differ")
-    result = broadcast(left[:-2], right[:-2]) + (left[-2], right[-1])
+    result = (*broadcast(left[:-2], right[:-2]), left[-2], right[-1])
     if len(a) == 1:
         result = result[:-2] + result[-1:]
     return result[:-1] if len(b) == 1 else result
@@ -32,15 +33,31 @@ def _(a: Tensor, b: Tensor) -> Tensor:
 
 
 @operator("Gemm")
-def gemm(a: Array, b: Array, c: Array | None = None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0,
-         transB: int = 0) -> Array:
+def gemm(
+    a: Array,
+    b: Array,
+    c: Array | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,  # noqa: N803
+    transB: int = 0,  # noqa: N803
+) -> Array:
     y = alpha * np.matmul(a.T if transA else a, b.T if transB else b)
     return np.asarray(y if c is None else y + beta * c, a.dtype)
 
 
 @gemm.rule
-def _(a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0,
-      transB: int = 0) -> Tensor:
+def _(
+    a: Tensor,
+    b: Tensor,
+    c: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,  # noqa: N803
+    transB: int = 0,  # noqa: N803
+) -> Tensor:
     require(a.rank == 2 and b.rank == 2, "it needs two matrices")
     left, right = a.shape[::-1] if transA else a.shape, b.shape[::-1] if transB else b.shape
     require_equal(left[1], right[0], "the inner dimensions differ")
@@ -59,11 +76,11 @@ def _(*inputs: Tensor, equation: str) -> Tensor:
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     require(len(terms) == len(inputs), f"{len(terms)} terms for {len(inputs)} inputs")
-    extents: dict[str, object] = {}
+    extents: dict[str, Dim] = {}
     for term, tensor in zip(terms, inputs, strict=True):
         require(len(term) == tensor.rank, f"term {term!r} for rank {tensor.rank}")
         for letter, d in zip(term, tensor.shape, strict=True):
             require(extents.setdefault(letter, d) == d, f"index {letter!r} has two extents")
     if not arrow:
         right = "".join(sorted(c for c in extents if left.count(c) == 1))
-    return Tensor(same_dtype(*inputs), tuple(extents[c] for c in right))  # type: ignore[misc]
+    return Tensor(same_dtype(*inputs), tuple(extents[c] for c in right))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shape import Shape
+from tlite_vk.graph.shape import Shape
+
 from .registry import Array, Tensor, operator
 from .rules import axis_of, broadcast, require, same, same_dtype
 
@@ -30,8 +31,9 @@ def _(x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_
 
 
 @operator("LayerNormalization", since=17)
-def layer_normalization(x: Array, scale: Array, bias: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5,
-                        stash_type: int = 1) -> tuple[Array, Array, Array]:
+def layer_normalization(
+    x: Array, scale: Array, bias: Array | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> tuple[Array, Array, Array]:
     axes = tuple(range(axis % x.ndim, x.ndim))
     wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
     mean = np.mean(wide, axes, keepdims=True)
@@ -42,8 +44,9 @@ def layer_normalization(x: Array, scale: Array, bias: Array | None = None, *, ax
 
 
 @layer_normalization.rule
-def _(x: Tensor, scale: Tensor, bias: Tensor | None = None, *, axis: int = -1, epsilon: float = 1e-5,
-      stash_type: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    x: Tensor, scale: Tensor, bias: Tensor | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     require(stash_type == 1, f"stash_type {stash_type} is not supported")
     a = axis_of(axis, x.rank)
     require(broadcast(x.shape, scale.shape) == x.shape, "its scale does not fit")
@@ -62,8 +65,17 @@ def _per_channel(v: Array, rank: int) -> Array:
 
 
 @operator("BatchNormalization", since=15, rule=same)
-def batch_normalization(x: Array, scale: Array, bias: Array, mean: Array, variance: Array, *, epsilon: float = 1e-5,
-                        momentum: float = 0.9, training_mode: int = 0) -> Array:
+def batch_normalization(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    mean: Array,
+    variance: Array,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    training_mode: int = 0,
+) -> Array:
     require(not training_mode, "training mode is not supported")
     m, v, s, b = (_per_channel(a, x.ndim) for a in (mean, variance, scale, bias))
     return np.asarray(s * (x - m) / np.sqrt(v + epsilon) + b, x.dtype)
@@ -73,12 +85,15 @@ def batch_normalization(x: Array, scale: Array, bias: Array, mean: Array, varian
 def instance_normalization(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5) -> Array:
     axes = tuple(range(2, x.ndim))
     mean, variance = np.mean(x, axes, keepdims=True), np.var(x, axes, keepdims=True)
-    return np.asarray(_per_channel(scale, x.ndim) * (x - mean) / np.sqrt(variance + epsilon) + _per_channel(bias, x.ndim), x.dtype)
+    return np.asarray(
+        _per_channel(scale, x.ndim) * (x - mean) / np.sqrt(variance + epsilon) + _per_channel(bias, x.ndim), x.dtype
+    )
 
 
 @operator("GroupNormalization", since=21, rule=same)
-def group_normalization(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5,
-                        stash_type: int = 1) -> Array:
+def group_normalization(
+    x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
+) -> Array:
     grouped = x.astype(np.float32).reshape(x.shape[0], num_groups, -1)
     mean, variance = grouped.mean(-1, keepdims=True), grouped.var(-1, keepdims=True)
     y = ((grouped - mean) / np.sqrt(variance + epsilon)).reshape(x.shape)

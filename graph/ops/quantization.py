@@ -20,8 +20,9 @@ def _spread(parameter: Array, shape: tuple[int, ...], axis: int, block: int) -> 
 
 
 @operator("DequantizeLinear", foldable=False)
-def dequantize_linear(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, block_size: int = 0,
-                      output_dtype: int = 0) -> Array:
+def dequantize_linear(
+    x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
+) -> Array:
     kind = numpy_dtype(from_onnx(output_dtype)) if output_dtype else scale.dtype
     s = _spread(scale, x.shape, axis, block_size).astype(np.float32)
     z = 0 if zero is None else _spread(zero, x.shape, axis, block_size).astype(np.float32)
@@ -29,7 +30,9 @@ def dequantize_linear(x: Array, scale: Array, zero: Array | None = None, *, axis
 
 
 @dequantize_linear.rule
-def _(x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0) -> Tensor:
+def _(
+    x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
+) -> Tensor:
     _check_parameters(x, scale, axis, block_size)
     require(zero is None or zero.dtype == x.dtype, "its zero point has another element type than the data")
     return Tensor(from_onnx(output_dtype) if output_dtype else scale.dtype, x.shape)
@@ -48,22 +51,47 @@ def _check_parameters(x: Tensor, scale: Tensor, axis: int, block: int) -> None:
         require(s == (-(-d // block) if i == a and isinstance(d, int) else d), f"its scale does not fit along axis {i}")
 
 
-_RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767), "uint4": (0, 15), "int4": (-8, 7)}
+_RANGES = {
+    "uint8": (0, 255),
+    "int8": (-128, 127),
+    "uint16": (0, 65535),
+    "int16": (-32768, 32767),
+    "uint4": (0, 15),
+    "int4": (-8, 7),
+}
 
 
 @operator("QuantizeLinear")
-def quantize_linear(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, block_size: int = 0,
-                    output_dtype: int = 0, precision: int = 0, saturate: int = 1) -> Array:
+def quantize_linear(
+    x: Array,
+    scale: Array,
+    zero: Array | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+) -> Array:
     name = from_onnx(output_dtype) if output_dtype else "uint8" if zero is None else str(zero.dtype)
     low, high = _RANGES[name]
     s = _spread(scale, x.shape, axis, block_size)
     z = 0 if zero is None else _spread(zero, x.shape, axis, block_size).astype(np.int32)
-    return np.clip(np.rint(x / s).astype(np.int32) + z, low, high).astype(numpy_dtype(name))
+    return np.asarray(np.clip(np.rint(x / s).astype(np.int32) + z, low, high), numpy_dtype(name))
 
 
 @quantize_linear.rule
-def _(x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0,
-      precision: int = 0, saturate: int = 1) -> Tensor:
+def _(
+    x: Tensor,
+    scale: Tensor,
+    zero: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+) -> Tensor:
     _check_parameters(x, scale, axis, block_size)
     name = from_onnx(output_dtype) if output_dtype else "uint8" if zero is None else zero.dtype
     require(name in _RANGES, f"quantizing to {name} is not supported")

@@ -7,7 +7,8 @@ from functools import reduce
 
 import numpy as np
 
-from ..shape import Dim, add, maximum, minimum, multiply
+from tlite_vk.graph.shape import Dim, add, maximum, minimum, multiply
+
 from .registry import Array, Tensor, operator
 from .rules import axes_of, axis_of, known_dims, known_ints, require, same
 
@@ -62,7 +63,12 @@ _REDUCE: dict[str, Reduce] = {
     "ReduceLogSum": lambda x, a, k: np.log(np.sum(x, a, keepdims=k, dtype=x.dtype)),
     "ReduceLogSumExp": _log_sum_exp,
 }
-_DIMS: dict[str, Callable[[Dim, Dim], Dim]] = {"ReduceSum": add, "ReduceProd": multiply, "ReduceMax": maximum, "ReduceMin": minimum}
+_DIMS: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "ReduceSum": add,
+    "ReduceProd": multiply,
+    "ReduceMax": maximum,
+    "ReduceMin": minimum,
+}
 
 
 def _make(name: str, function: Reduce) -> None:
@@ -75,7 +81,9 @@ def _make(name: str, function: Reduce) -> None:
         combine = _DIMS[name]
 
         def symbolic(x: Array, axes: Array | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
-            require(x.ndim == 1 and not (noop_with_empty_axes and axes is None), "only a vector of expressions is reduced")
+            require(
+                x.ndim == 1 and not (noop_with_empty_axes and axes is None), "only a vector of expressions is reduced"
+            )
             total = reduce(combine, x.tolist())
             return np.asarray([total] if keepdims else total, object)
 
@@ -88,10 +96,7 @@ for _name, _function in _REDUCE.items():
 
 
 def _arg(x: Array, axis: int, keepdims: int, last: int, pick: Callable[..., Array]) -> Array:
-    if last:
-        result = x.shape[axis] - 1 - pick(np.flip(x, axis), axis)
-    else:
-        result = pick(x, axis)
+    result = x.shape[axis] - 1 - pick(np.flip(x, axis), axis) if last else pick(x, axis)
     return np.asarray(np.expand_dims(result, axis) if keepdims else result, np.int64)
 
 
@@ -120,7 +125,7 @@ def top_k(x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int =
 @top_k.rule
 def _(x: Tensor, k: Tensor, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, Tensor]:
     a = axis_of(axis, x.rank)
-    shape = x.shape[:a] + (known_dims(k, "its k")[0],) + x.shape[a + 1 :]
+    shape = (*x.shape[:a], known_dims(k, "its k")[0], *x.shape[a + 1 :])
     return Tensor(x.dtype, shape), Tensor("int64", shape)
 
 

@@ -9,8 +9,8 @@ inputs and whose keyword parameters are its attributes; a second function with t
     def _(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
         ...
 
-Defining both in a module of this package is all it takes to add an operator. Opset differences that are only a matter of
-form (axes as attribute or input) are removed by the loader (`upgrade.py`), so one definition serves all versions.
+Defining both in a module of this package is all it takes to add an operator. Opset differences that are only a matter
+of form (axes as attribute or input) are removed by the loader (`upgrade.py`), so one definition serves all versions.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GraphError
-from ..shape import Shape
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.shape import Shape
 
 Array = npt.NDArray[Any]
 FUSED = "tlite"  # the domain of operators that only our passes make
@@ -98,8 +98,9 @@ class Operator:
             raise GraphError(f"its inputs or attributes do not fit the operator ({error})") from error
         return result if isinstance(result, tuple) else (result,)
 
-    def run(self, inputs: Sequence[Array | None], attributes: Mapping[str, Any], outputs: int = 1,
-            step: Step | None = None) -> tuple[Array, ...]:
+    def run(
+        self, inputs: Sequence[Array | None], attributes: Mapping[str, Any], outputs: int = 1, step: Step | None = None
+    ) -> tuple[Array, ...]:
         """The outputs by the numpy oracle."""
         extra: dict[str, Any] = {"outputs": outputs} if "outputs" in self.special else {}
         if "step" in self.special:
@@ -111,8 +112,15 @@ class Operator:
 _TABLE: dict[tuple[str, str], list[Operator]] = {}
 
 
-def operator(name: str, *, domain: str = "", since: int = 1, rule: Rule | None = None, symbolic: bool = False,
-             foldable: bool = True) -> Callable[[Oracle], Operator]:
+def operator(
+    name: str,
+    *,
+    domain: str = "",
+    since: int = 1,
+    rule: Rule | None = None,
+    symbolic: bool = False,
+    foldable: bool = True,
+) -> Callable[[Oracle], Operator]:
     """Register the decorated oracle. `symbolic`: it works on arrays of expressions as it is.
 
     `foldable` is False where folding constants would lose something (dequantizing a weight).

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import GraphError
-from ..shape import Dim, Shape, different, equal, format_shape
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.shape import Dim, Shape, different, equal, format_shape
+
 from .registry import Array, Tensor
+
+
+def per_element(function: Callable[..., Any], count: int = 1) -> Callable[..., Array]:
+    """The function over arrays of dtype object, broadcasting."""
+    vectorized = np.frompyfunc(function, count, 1)
+    return lambda *arrays: np.asarray(vectorized(*arrays), dtype=object)
 
 
 def broadcast_dim(a: Dim, b: Dim) -> Dim:

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import GraphError
-from ..infer import make_node
-from ..ir import Graph, Node, Value, rewire
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.infer import make_node
+from tlite_vk.graph.ir import Graph, Node, Value, rewire
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,16 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{rule}: {yes} matched, {no} rejected" for rule, (yes, no) in self.counts().items()]
         return "\n".join(lines + [f"  {f.rule}: {f.node}: {f.detail}" for f in self.rejections()])
+
+
+class RejectedError(Exception):
+    """Raised within a pass: this place does not match, and why; the pass turns it into a finding."""
+
+
+def require(condition: bool, why: str) -> None:
+    """Raise RejectedError unless the condition holds."""
+    if not condition:
+        raise RejectedError(why)
 
 
 class Pass(ABC):
@@ -124,17 +134,34 @@ class Rewriter:
         self.names.add(name)
         return name
 
-    def make(self, op: str, inputs: list[Value | None], like: Node, attributes: Mapping[str, Any] | None = None, *,
-             domain: str = "tlite", outputs: list[Value] | None = None, name: str = "") -> Node:
+    def make(
+        self,
+        op: str,
+        inputs: list[Value | None],
+        like: Node,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "tlite",
+        outputs: list[Value] | None = None,
+        name: str = "",
+    ) -> Node:
         """A new node, named as `like` and, with `outputs`, computing values that exist; otherwise fresh values."""
         resolved = [None if v is None else self.resolve(v) for v in inputs]
         names = None if outputs is not None else [self.fresh(name or f"{like.output.name}.{op.lower()}")]
-        return make_node(op, resolved, name or like.name, attributes, domain=domain, outputs=outputs, output_names=names)
+        return make_node(
+            op, resolved, name or like.name, attributes, domain=domain, outputs=outputs, output_names=names
+        )
 
     def remake(self, node: Node, inputs: list[Value | None]) -> Node:
-        """The node over other inputs, with outputs of the same names and whatever shapes follow; readers see the new ones."""
-        new = make_node(node.op, [None if v is None else self.resolve(v) for v in inputs], node.name, node.attributes,
-                        domain=node.domain, output_names=[v.name for v in node.outputs])
+        """The node over other inputs, with outputs of the same names and the shapes that follow, for all readers."""
+        new = make_node(
+            node.op,
+            [None if v is None else self.resolve(v) for v in inputs],
+            node.name,
+            node.attributes,
+            domain=node.domain,
+            output_names=[v.name for v in node.outputs],
+        )
         for old, value in zip(node.outputs, new.outputs, strict=True):
             self.alias(old, value)
         return new

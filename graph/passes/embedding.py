@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..ops.dtypes import FLOATS
+from tlite_vk.graph.ops.dtypes import FLOATS
+
 from .base import Pass, Rewriter
 
 

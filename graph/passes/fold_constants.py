@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GraphError
-from ..evaluate import constant_array
-from ..infer import lookup
-from ..ir import Node, Value
-from ..ops.dtypes import FLOATS, bits, from_onnx
-from ..shape import product
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.evaluate import constant_array
+from tlite_vk.graph.infer import lookup
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.ops.dtypes import FLOATS, bits, from_onnx
+from tlite_vk.graph.shape import ints, product
+
 from .base import Pass, Rewriter
 
 MAX_BYTES = 16 << 20  # larger results are left to the device
@@ -59,7 +60,7 @@ def _view(node: Node) -> list[npt.NDArray[Any]] | None:
     if node.op == "Transpose":
         return [np.transpose(array, node.attributes.get("perm"))]
     if node.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten") and array.flags.c_contiguous:
-        return [array.reshape([int(d) for d in node.output.dims])]  # type: ignore[arg-type]
+        return [array.reshape(ints(node.output.dims))]
     if node.op == "Cast" and (node.input(0).dtype, from_onnx(node.attributes["to"])) in _WIDENS:
         return [array]  # stored narrow, used wide
     return None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..ir import Node, Value
+from tlite_vk.graph.ir import Node, Value
+
 from .base import Pass, Rewriter
 from .merge import cannot_stack, stacked
 
@@ -36,7 +37,9 @@ class Gated(Pass):
                 return
             weight, bias = stacked(rewriter, [gate, up])
             attributes = {"activation": {"silu": "swiglu", "gelu": "geglu", "gelu_tanh": "geglu_tanh"}[kind]}
-            rewriter.replace(node, rewriter.make("Linear", [gate.input(0), weight, bias], node, attributes, outputs=node.outputs))
+            rewriter.replace(
+                node, rewriter.make("Linear", [gate.input(0), weight, bias], node, attributes, outputs=node.outputs)
+            )
             rewriter.matched(node, attributes["activation"])
             return
 
@@ -52,7 +55,7 @@ def _cannot(rewriter: Rewriter, gate: Node, up: Node, activated: Value, uses: in
 
 
 def activation_of(rewriter: Rewriter, value: Value) -> tuple[str, Value, int] | None:
-    """(activation, its argument, how often the pattern reads the argument) of a value that is silu or gelu of another."""
+    """(activation, its argument, how often the pattern reads that) of a value that is silu or gelu of another."""
     mul = rewriter.maker(value, "Mul")
     if mul is not None:
         for x, s in ((mul.input(0), mul.input(1)), (mul.input(1), mul.input(0))):

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..ir import Node
-from ..ops.dtypes import from_onnx
-from ..shape import equal_shapes
+from tlite_vk.graph.ir import Node
+from tlite_vk.graph.ops.dtypes import from_onnx
+from tlite_vk.graph.shape import equal_shapes
+
 from .base import Pass, Rewriter
 
 

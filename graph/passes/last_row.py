@@ -1,14 +1,15 @@
 """Generation needs the logits of the last valid row only -> LastRow before the row-wise nodes that end in them.
 
-The logits are a graph output [B, T, N] that a chain of Linear and RMSNorm makes; LastRow goes in front of the part of the
-chain that nothing else reads, and the output becomes [B, 1, N].
+The logits are a graph output [B, T, N] that a chain of Linear and RMSNorm makes; LastRow goes in front of the part of
+the chain that nothing else reads, and the output becomes [B, 1, N].
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from ..ir import Node, Value
+from tlite_vk.graph.ir import Node, Value
+
 from .base import Pass, Rewriter
 
 

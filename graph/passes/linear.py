@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir import Node, Value
-from ..weights import AffineWeight
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.weights import AffineWeight
+
 from .base import Pass, Rewriter
 
 
@@ -45,7 +46,11 @@ class Linear(Pass):
         if a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0 or a.get("transA", 0):
             rewriter.reject(node, "alpha, beta or transA is not the default")
             return
-        weight = node.input(1) if a.get("transB", 0) and _is_matrix(node.input(1)) else self._rows(rewriter, node, node.input(1))
+        weight = (
+            node.input(1)
+            if a.get("transB", 0) and _is_matrix(node.input(1))
+            else self._rows(rewriter, node, node.input(1))
+        )
         bias = node.optional(2)
         if weight is None:
             return
@@ -59,7 +64,11 @@ class Linear(Pass):
         """The right operand [K, N] of a product as a constant [N, K]."""
         value = rewriter.resolve(value)
         transpose = rewriter.maker(value, "Transpose")
-        if transpose is not None and _is_matrix(transpose.input(0)) and transpose.attributes.get("perm", [1, 0]) == [1, 0]:
+        if (
+            transpose is not None
+            and _is_matrix(transpose.input(0))
+            and transpose.attributes.get("perm", [1, 0]) == [1, 0]
+        ):
             return rewriter.resolve(transpose.input(0))
         if value.constant is None:
             return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..errors import GraphError
-from ..ir import Node, Value
-from ..ops.fused import GATED
-from ..weights import AffineWeight, DenseWeight
+from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.ops.fused import GATED
+from tlite_vk.graph.weights import AffineWeight, DenseWeight
+
 from .base import Rewriter
 
 
@@ -19,7 +22,11 @@ def cannot_stack(nodes: Sequence[Node]) -> str:
     for node in nodes:
         if node.input(0) is not first.input(0):
             return "the projections read different inputs"
-        if node.attributes.get("activation", "") in GATED or node.optional(3) is not None or node.optional(4) is not None:
+        if (
+            node.attributes.get("activation", "") in GATED
+            or node.optional(3) is not None
+            or node.optional(4) is not None
+        ):
             return "a projection already has something fused into it"
         if node.attributes.get("activation", "") != first.attributes.get("activation", ""):
             return "the projections have different activations"
@@ -39,7 +46,7 @@ def _stack(weights: Sequence[Value]) -> AffineWeight | DenseWeight:
     affine = [c for c in constants if isinstance(c, AffineWeight)]
     if affine:
         return AffineWeight(tuple(part for c in affine for part in c.parts))
-    blocks: list[np.ndarray] = []  # type: ignore[type-arg]
+    blocks: list[npt.NDArray[Any]] = []
     for c in constants:
         blocks += list(c.parts) if isinstance(c, DenseWeight) else [np.asarray(c)]
     return DenseWeight(tuple(blocks))
@@ -55,4 +62,6 @@ def stacked(rewriter: Rewriter, nodes: Sequence[Node]) -> tuple[Value, Value | N
         return weight, None
     arrays = [np.asarray(b.array()) for b in biases if b is not None]
     joined = np.concatenate(arrays)
-    return weight, Value(rewriter.fresh("|".join(b.name for b in biases if b is not None)), biases[0].dtype, joined.shape, joined)
+    return weight, Value(
+        rewriter.fresh("|".join(b.name for b in biases if b is not None)), biases[0].dtype, joined.shape, joined
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..ir import Node
+from tlite_vk.graph.ir import Node
+
 from .base import Pass, Rewriter
 from .merge import cannot_stack, stacked
 
@@ -32,7 +33,9 @@ class MergeQkv(Pass):
             return
         weight, bias = stacked(rewriter, linear)
         last = max(linear, key=rewriter.nodes.index)
-        merged = rewriter.make("Linear", [linear[0].input(0), weight, bias], last, linear[0].attributes, name=f"{node.name}.qkv")
+        merged = rewriter.make(
+            "Linear", [linear[0].input(0), weight, bias], last, linear[0].attributes, name=f"{node.name}.qkv"
+        )
         for m in linear:
             rewriter.replace(m, *([merged] if m is last else []))
         rewriter.replace(node, _with_offsets(rewriter, node, merged, [m.output.dims[-1] for m in linear]))
@@ -43,5 +46,10 @@ def _with_offsets(rewriter: Rewriter, node: Node, merged: Node, widths: list[obj
     q, k = (int(w) for w in widths[:2] if isinstance(w, int))
     old = node.attributes
     attributes = {**old, "k_offset": q + old["k_offset"], "v_offset": q + k + old["v_offset"]}
-    return rewriter.make("RingAttention", [merged.output, merged.output, merged.output, *node.inputs[3:]], node, attributes,
-                         outputs=node.outputs)
+    return rewriter.make(
+        "RingAttention",
+        [merged.output, merged.output, merged.output, *node.inputs[3:]],
+        node,
+        attributes,
+        outputs=node.outputs,
+    )

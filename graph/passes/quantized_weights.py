@@ -1,4 +1,4 @@
-"""DequantizeLinear (+ Add of a minimum) (+ Reshape) over constants -> one affine weight [N, K], still in the file's map.
+"""DequantizeLinear (+ Add of a minimum) (+ Reshape) over constants -> one affine weight [N, K], still in the file.
 
 Accepted: 4- and 8-bit codes [N, G, g] scaled in blocks along the last axis, or [N, K] in blocks along K or per row.
 """
@@ -12,17 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..ir import Node, Value
-from ..ops.dtypes import unpack4
-from ..weights import AffineWeight, QuantizedRows
-from .base import Pass, Rewriter
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.ops.dtypes import unpack4
+from tlite_vk.graph.shape import ints
+from tlite_vk.graph.weights import AffineWeight, QuantizedRows
+
+from .base import Pass, RejectedError, Rewriter, require
 
 Array = npt.NDArray[Any]
 _CODES = {"uint4": (4, False), "int4": (4, True), "uint8": (8, False), "int8": (8, True)}
-
-
-class _Reject(Exception):
-    pass
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class QuantizedWeights(Pass):
             if node.op == "DequantizeLinear" and node.domain == "" and node.input(0).constant is not None:
                 try:
                     self._fold(rewriter, node)
-                except _Reject as why:
+                except RejectedError as why:
                     rewriter.reject(node, str(why))
 
     def _fold(self, rewriter: Rewriter, node: Node) -> None:
@@ -51,23 +49,18 @@ class QuantizedWeights(Pass):
         minimum, end = _minimum(rewriter, node, layout)
         end = _flattened(rewriter, end, layout)
         if end in rewriter.outputs:
-            raise _Reject("the dequantized weight is a graph output")
+            raise RejectedError("the dequantized weight is a graph output")
         weight = AffineWeight((_rows(node, layout, minimum),))
         value = Value(end.name, end.dtype, (layout.rows, layout.columns), weight)
         rewriter.alias(end, value)
         rewriter.matched(node, f"{weight.bits} bits in groups of {weight.group}, [{layout.rows}, {layout.columns}]")
 
 
-def _require(condition: bool, why: str) -> None:
-    if not condition:
-        raise _Reject(why)
-
-
 def _layout(node: Node) -> _Layout:
     codes, scale = node.input(0), node.input(1)
-    _require(codes.dtype in _CODES, f"codes of type {codes.dtype}")
-    _require(isinstance(scale.constant, np.ndarray), "its scale is not a constant")
-    shape, s = [int(d) for d in codes.dims], tuple(int(d) for d in scale.dims)  # type: ignore[arg-type]
+    require(codes.dtype in _CODES, f"codes of type {codes.dtype}")
+    require(isinstance(scale.constant, np.ndarray), "its scale is not a constant")
+    shape, s = ints(codes.dims), ints(scale.dims)
     axis, block = node.attributes.get("axis", 1) % max(len(shape), 1), node.attributes.get("block_size", 0)
     if len(shape) == 3 and axis == 2 and block == shape[2] and s == (shape[0], shape[1], 1):
         layout = _Layout(shape[0], shape[1], shape[1] * shape[2], s)
@@ -76,8 +69,8 @@ def _layout(node: Node) -> _Layout:
     elif len(shape) == 2 and axis == 0 and not block and s == (shape[0],):
         layout = _Layout(shape[0], 1, shape[1], (shape[0], 1))
     else:
-        raise _Reject(f"codes {shape} with scales {list(s)} along axis {axis} are not rows of groups")
-    _require(layout.columns % 2 == 0, "an odd number of columns")
+        raise RejectedError(f"codes {list(shape)} with scales {list(s)} along axis {axis} are not rows of groups")
+    require(layout.columns % 2 == 0, "an odd number of columns")
     return layout
 
 
@@ -94,12 +87,12 @@ def _zero(node: Node) -> int:
     zero = node.optional(2)
     if zero is None:
         return 0
-    _require(isinstance(zero.constant, np.ndarray), "its zero point is not a constant")
+    require(isinstance(zero.constant, np.ndarray), "its zero point is not a constant")
     array = zero.array()
     if zero.dtype in ("uint4", "int4"):
-        count = int(np.prod([int(d) for d in zero.dims]))  # type: ignore[arg-type]
+        count = int(np.prod(ints(zero.dims), dtype=np.int64))
         array = unpack4(array, count, zero.dtype == "int4")
-    _require(array.size > 0 and int(array.min()) == int(array.max()), "its zero points differ from group to group")
+    require(array.size > 0 and int(array.min()) == int(array.max()), "its zero points differ from group to group")
     return int(array.reshape(-1)[0])
 
 
@@ -124,7 +117,10 @@ def _minimum(rewriter: Rewriter, node: Node, layout: _Layout) -> tuple[Array | N
     minimum, kind = source.constant.reshape(layout.rows, layout.groups), node.input(1).array().dtype
     if minimum.dtype != kind:
         narrow = minimum.astype(kind)
-        _require(np.array_equal(narrow.astype(minimum.dtype), minimum), f"its minimum is not exact in {kind}, its scale's type")
+        require(
+            np.array_equal(narrow.astype(minimum.dtype), minimum),
+            f"its minimum is not exact in {kind}, its scale's type",
+        )
         minimum = narrow
     return minimum, add.output
 
@@ -136,5 +132,5 @@ def _flattened(rewriter: Rewriter, value: Value, layout: _Layout) -> Value:
         return value
     reshape = _only_user(rewriter, value, lambda n: n.op == "Reshape" and n.output.shape == target)
     if reshape is None:
-        raise _Reject(f"the groups are not reshaped to {list(target)}")
+        raise RejectedError(f"the groups are not reshaped to {list(target)}")
     return reshape.output

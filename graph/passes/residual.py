@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..ir import Node
-from ..shape import equal_shapes
+from tlite_vk.graph.ir import Node
+from tlite_vk.graph.shape import equal_shapes
+
 from .base import Pass, Rewriter
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertRe
         LlamaGraph(config, weights, writer).build(rotary_frequencies(config, _rotary_factors(gguf, config)))
         _refuse_leftovers(gguf, weights.used | {_FACTORS})
         texts = tokenizer_files(gguf, config)
+        _refuse_clash(dst, texts)
         steps = _Steps(progress, gguf.size + writer.data_bytes)
         digest = _sha256(gguf, steps)
         try:
@@ -123,6 +124,17 @@ def _refuse_leftovers(gguf: GgufFile, used: set[str]) -> None:
     for name in gguf.tensors.keys() - used:
         if not name.endswith(_IGNORED):
             raise ModelError(f"{gguf.path}: tensor {name!r} belongs to no Llama model that this converter knows")
+
+
+def _refuse_clash(dst: Path, texts: Mapping[str, str]) -> None:
+    """Two models in one folder share its tokenizer files: refuse to change them under the other one."""
+    others = [model for model in dst.parent.glob("*.onnx") if model.name != dst.name]
+    for name, text in texts.items():
+        present = dst.parent / name
+        if others and present.is_file() and present.read_bytes() != text.encode():
+            raise ModelError(
+                f"{dst.parent} holds {others[0].name} with another {name}; choose another folder for {dst.name}"
+            )
 
 
 def _facts(gguf: GgufFile, config: LlamaConfig, digest: str) -> dict[str, str]:

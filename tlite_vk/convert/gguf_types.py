@@ -1,4 +1,4 @@
-"""The tensor types of GGUF: their names, and how many elements a block of how many bytes holds (ggml's type table)."""
+"""The tensor types that GGUF files hold, and how many elements a block of how many bytes takes (ggml's type table)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ TYPES: dict[int, GgmlType] = {
         (6, "Q5_0", 32, 22),
         (7, "Q5_1", 32, 24),
         (8, "Q8_0", 32, 34),
-        (9, "Q8_1", 32, 36),
         (10, "Q2_K", 256, 84),
         (11, "Q3_K", 256, 110),
         (12, "Q4_K", 256, 144),
         (13, "Q5_K", 256, 176),
         (14, "Q6_K", 256, 210),
-        (15, "Q8_K", 256, 292),
         (16, "IQ2_XXS", 256, 66),
         (17, "IQ2_XS", 256, 74),
         (18, "IQ3_XXS", 256, 98),

@@ -4,8 +4,8 @@
 // tiles of TILE: lanes score keys side by side, then take pairs of output elements, with the online softmax between
 // tiles. Shared memory only, no subgroup operation. Grid: T x KV heads x (heads per KV head / HEADS).
 // Needs local size >= HEAD_DIM / 2 and TILE a multiple of the local size.
-#include "attention.glsl"
 layout(local_size_x_id = 0) in;
+#include "attention.glsl"
 layout(constant_id = 9) const int LANES = 128;  // the local size again, for array extents
 layout(constant_id = 10) const int TILE = 128;
 

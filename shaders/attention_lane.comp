@@ -4,8 +4,8 @@
 // registers, with the online softmax of Milakov and Gimelshein (2018) over blocks of four keys.
 // Without FUSED the lanes are neighbouring tokens; with FUSED (one token) they share the keys among them and combine.
 // Grid: (FUSED ? 1 : ceil(T / local size)) x KV heads x (heads per KV head / HEADS).
-#include "attention.glsl"
 layout(local_size_x_id = 0) in;
+#include "attention.glsl"
 layout(constant_id = 8) const int SHARED_FLOATS = 1;  // FUSED: local size * HEADS * (HEAD_DIM + 2)
 #define BLOCK 4
 

@@ -3,8 +3,8 @@
 // Matrix-vector product with packed weights for GPUs. A workgroup is local_size_x lanes of ROWS neighbouring-pair rows
 // times local_size_y slices of the reduction; the slices' sums meet in shared memory. Lanes read neighbouring words, no
 // subgroup operation is used, so it is right at any subgroup size. Grid: ceil(outputs / (lanes * ROWS)) x tokens.
-#include "linear.glsl"
 layout(local_size_x_id = 0, local_size_y_id = 11) in;
+#include "linear.glsl"
 layout(constant_id = 12) const int SHARED_FLOATS = 1;  // lanes * slices * (ROWS + 1)
 shared float partial[SHARED_FLOATS];
 

@@ -4,8 +4,8 @@
 // invocations: right at any subgroup size. It is the prefill kernel without cooperative matrices and, with TOKENS = 1,
 // the decode kernel of CPU-like devices, where a load costs as much as twenty multiply-adds.
 // Grid: ceil(outputs / (local size * ROWS)) x ceil(tokens / TOKENS), ROWS counted over gate and up rows.
-#include "linear.glsl"
 layout(local_size_x_id = 0) in;
+#include "linear.glsl"
 
 void main() {
     int perLane = GATED != 0 ? ROWS / 2 : ROWS;

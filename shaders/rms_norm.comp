@@ -2,8 +2,8 @@
 #extension GL_GOOGLE_include_directive : require
 // RMS normalization of each row: y = x / sqrt(mean(x^2) + epsilon) * scale. One workgroup per row [T, K], K even.
 // Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
-#include "source.glsl"
 layout(local_size_x_id = 0) in;
+#include "source.glsl"
 layout(constant_id = 1) const int Y_HALF = 0;
 
 layout(std430, binding = 0) readonly buffer X { vec2 x[]; };

@@ -3,8 +3,8 @@
 // Rotates q and k of this step's rows by their positions and writes k and v into their slots of the ring: position p
 // lives in slot p mod C. One invocation per pair of head elements; grid: ceil(pairs / local size) x (H + 2 KV) x T.
 // Rows past `count` are padding: their q is written (nobody reads it), the ring is left alone.
-#include "source.glsl"
 layout(local_size_x_id = 0) in;
+#include "source.glsl"
 layout(constant_id = 1) const int HEAD_DIM = 64;
 layout(constant_id = 2) const int ROTARY = 64;       // rotated leading elements of a head; 0 for none
 layout(constant_id = 3) const int INTERLEAVED = 0;

@@ -103,22 +103,24 @@ def _affine_format(rows: QuantizedRows) -> str:
     return "e0m4_f32"
 
 
-def pack(weight: Weight, packing: Packing, ranges: list[tuple[int, int]], codes: Array, scales: Array) -> None:
-    """Write rows `ranges` (one after another) of `weight` into `codes` uint32 and `scales` uint8, both flat.
+def pack(weight: Weight, packing: Packing, ranges: list[tuple[int, int]], codes: Array | None,
+         scales: Array | None) -> None:
+    """Write rows `ranges` (one after another) of `weight` into `codes` uint32 and `scales` uint8, both flat; None skips one.
 
     codes holds packing.code_bytes(rows) bytes, scales packing.scale_bytes(rows).
     """
     rows = sum(stop - start for start, stop in ranges)
     words = packing.format.chunk_bytes // 4
-    code_view = codes.reshape(packing.chunks, rows, words)
-    scale_view = _scale_view(packing, rows, scales)
+    code_view = None if codes is None else codes.reshape(packing.chunks, rows, words)
+    scale_view = None if scales is None else _scale_view(packing, rows, scales)
     at = 0
     for start, stop in ranges:
         for first in range(start, stop, _ROWS_AT_ONCE):
             last = min(first + _ROWS_AT_ONCE, stop)
             for part, low, high in _slices(weight, first, last):
-                block = _codes(part, low, high, packing)
-                code_view[:, at : at + high - low] = block.reshape(high - low, packing.chunks, words).transpose(1, 0, 2)
+                if code_view is not None:
+                    block = _codes(part, low, high, packing).reshape(high - low, packing.chunks, words)
+                    code_view[:, at : at + high - low] = block.transpose(1, 0, 2)
                 if scale_view is not None and isinstance(part, QuantizedRows):
                     scale_view[:, at : at + high - low] = _scales(part, low, high, packing)
                 at += high - low

@@ -1,0 +1,60 @@
+"""From a Program's plain data to a device's objects: windows to buffer ranges, kernels to pipelines, steps to commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from . import spirv
+from .device import Buffer, Device, Pipeline, Recording
+from .expression import evaluate
+from .hazards import Barrier, schedule
+from .program import Dispatch, Program, Window
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Buffers by the names that windows use; weights share pools, so they come with an offset."""
+
+    named: dict[str, Buffer]
+    weights: Mapping[str, tuple[Buffer, int]]
+
+    def bind(self, window: Window, symbols: Mapping[str, int]) -> tuple[Buffer, int, int]:
+        name, offset, size = window.resolve(symbols)
+        if name.startswith("weight:"):
+            buffer, base = self.weights[name.removeprefix("weight:")]
+            return buffer, base + offset, size
+        return self.named[name], offset, size
+
+
+class Pipelines:
+    """The pipelines of a Program, each made when it is first needed."""
+
+    def __init__(self, device: Device, program: Program) -> None:
+        self._device, self._program = device, program
+        self._made: dict[int, Pipeline] = {}
+
+    def __getitem__(self, number: int) -> Pipeline:
+        if number not in self._made:
+            kernel = self._program.kernels[number]
+            self._made[number] = self._device.pipeline(
+                spirv.load(kernel.shader), list(kernel.bindings),
+                specialization=dict(kernel.specialization), push_bytes=kernel.push_bytes)
+        return self._made[number]
+
+    def close(self) -> None:
+        for pipeline in self._made.values():
+            pipeline.close()
+        self._made.clear()
+
+
+def record(recording: Recording, dispatches: Iterable[Dispatch], symbols: Mapping[str, int], buffers: Buffers,
+           pipelines: Pipelines) -> None:
+    """Record the dispatches for these lengths, with a barrier wherever byte ranges conflict."""
+    for step in schedule(tuple(dispatches), symbols):
+        if isinstance(step, Barrier):
+            recording.barrier()
+            continue
+        x, y, z = (evaluate(g, symbols) for g in step.groups)
+        windows = [buffers.bind(window, symbols) for window in step.windows]
+        recording.dispatch(pipelines[step.kernel], windows, (x, y, z), step.push_words(symbols))

@@ -1,0 +1,80 @@
+"""ONNX to Program, for generation: one entry per way through the model.
+
+    decode   one token, RMS norms inside the projections; greedy choice as a last, optional step
+    prefill  T tokens, only the last valid row through the head; greedy choice likewise
+    score    T tokens, logits of every row (perplexity, teacher forcing)
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import sympy
+
+from . import kernels  # noqa: F401  (registers the kernels)
+from .errors import ModelError
+from .graph import shape as dims
+from .graph.ir import Graph, Value
+from .graph.onnx_load import load_model
+from .graph.pipeline import optimize
+from .graph.roles import Roles, find_roles
+from .kernels.norm import PICKED, argmax
+from .lower import Book, Lowering
+from .program import Entry, Program, State
+from .target import Target
+
+log = logging.getLogger(__name__)
+
+ENTRIES = {"decode": (1, False), "prefill": (None, False), "score": (None, True)}
+"""name: (tokens, every row through the head)"""
+
+
+def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = ("decode", "prefill", "score")) -> Program:
+    """Compile a generating model. Raises GraphError or ModelError, in one line, for what cannot be read or run."""
+    graph = load_model(Path(path))
+    book = Book(half_states=target.half)
+    compiled: list[Entry] = []
+    states: dict[str, State] = {}
+    for name in entries:
+        tokens, every_row = ENTRIES[name]
+        fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row)
+        for finding in report.rejections():
+            log.debug("%s: %s", name, finding)
+        roles = find_roles(fused)
+        low = _lowering(fused, roles, target, book)
+        low.run()
+        if not every_row:
+            argmax(low, roles.logits)
+        compiled.append(low.finish(name, {"logits": roles.logits}, _head_label(fused)))
+        for pair in roles.caches:
+            for cache in (pair.k_in, pair.v_in):
+                states[cache.name] = State(cache.name, dims.to_program(low.bytes_of(cache, book.half_states)))
+    vocabulary = low.columns(roles.logits)
+    windows = {int(n.attributes.get("window", 0)) for n in fused.nodes if n.op == "RingAttention"}
+    positions = min((_positions(n.inputs[5]) for n in fused.nodes if n.op == "RingAttention" and n.optional(5)), default=0)
+    program = book.program(compiled, list(states.values()), {"ids": ["*", 4, "T"], "picked": 4 * PICKED}, vocabulary,
+                           max(windows) if 0 not in windows else 0, positions)
+    log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
+    return program
+
+
+def _lowering(graph: Graph, roles: Roles, target: Target, book: Book) -> Lowering:
+    symbols: dict[sympy.Symbol, dims.Dim] = {}
+    for found, meaning in ((roles.batch, 1), (roles.tokens, dims.symbol("T")), (roles.capacity, dims.symbol("C"))):
+        if found is not None:
+            symbols[found] = meaning
+    states = {v: v.name for pair in roles.caches for v in (pair.k_in, pair.v_in)}
+    others = [v.name for v in graph.inputs if v is not roles.token_ids and v not in states]
+    if others:
+        raise ModelError(f"generation does not know what to feed the input {', '.join(others)}")
+    return Lowering(graph, target, book, symbols, states, {roles.token_ids: "ids"})
+
+
+def _head_label(graph: Graph) -> str | None:
+    return next((n.name for n in graph.nodes if n.op == "LastRow" and n.domain == "tlite"), None)
+
+
+def _positions(table: Value | None) -> int:
+    assert table is not None and table.shape is not None
+    return int(table.shape[0])

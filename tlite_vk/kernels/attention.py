@@ -1,0 +1,164 @@
+"""Attention over the KV ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ModelError
+from ..graph import shape as dims
+from ..graph.ir import Node, Value
+from ..graph.shape import Dim
+from ..lower import Lowering, lowers
+from ..program import Window
+
+STEP_BYTES = 16
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The shape of one attention: counts, sizes, offsets of q, k, v in their sources."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rotary: int
+    interleaved: int
+    scale: float
+    softcap: float
+    offsets: tuple[int, int, int]
+
+    @staticmethod
+    def of(node: Node) -> _Heads:
+        a = node.attributes
+        found = _Heads(int(a["heads"]), int(a["kv_heads"]), int(a["head_dim"]), int(a.get("rotary_dim", 0)),
+                       int(a.get("interleaved", 0)), float(a["scale"]), float(a.get("softcap", 0.0)),
+                       (int(a.get("q_offset", 0)), int(a.get("k_offset", 0)), int(a.get("v_offset", 0))))
+        if found.head_dim % 8 or found.head_dim > 256:
+            raise ModelError(f"{node}: head size {found.head_dim} has no kernel (a multiple of 8 up to 256 has)")
+        return found
+
+
+def rotary_table(low: Lowering, node: Node) -> tuple[Window, int]:
+    """(cos, sin) pairs [positions, rotary / 2] as one constant, and the number of positions."""
+    cos, sin = node.optional(5), node.optional(6)
+    if cos is None or sin is None:
+        return low.weight("array", np.zeros(4, np.float32), "no_rotary"), 1
+    c, s = cos.array(), sin.array()
+    return low.weight("rotary", (c, s), f"{cos.name}+{sin.name}", -(-int(c.size) * 8 // 16) * 16), int(c.shape[0])
+
+
+def _window(node: Node) -> Dim:
+    own = int(node.attributes.get("window", 0))
+    return own if own else dims.symbol("W", 0)
+
+
+def _heads_per_group(low: Lowering, h: _Heads, fused: bool, lanes: int) -> int:
+    """How many heads that share keys one workgroup takes: as many as registers and shared memory hold."""
+    group = h.heads // h.kv_heads
+    most = max(1, 256 // h.head_dim) if low.target.cpu else 8
+    if low.target.cpu and fused:
+        most = min(most, max(1, (low.target.max_shared_bytes // 4 - 2 * h.head_dim) // (lanes * (h.head_dim + 2))))
+    return max(d for d in range(1, group + 1) if group % d == 0 and d <= most)
+
+
+@lowers("RingAttention", "tlite")
+def ring_attention(low: Lowering, node: Node) -> None:
+    q, k, v, k_cache, v_cache = (node.input(i) for i in range(5))
+    low.alias(node.outputs[1], k_cache)
+    low.alias(node.outputs[2], v_cache)
+    h = _Heads.of(node)
+    if low.rows(q) == 1:
+        _fused(low, node, h)
+        return
+    table, positions = rotary_table(low, node)
+    tokens = low.rows(q)
+    half = int(low.book.half_states)
+    rotated = low.scratch(f"{node.name}/q", dims.multiply(tokens, h.heads * h.head_dim * 4))
+    lanes = 32 if h.head_dim >= 64 else 8
+    storage = [low.read(q), low.read(k), low.read(v), table, rotated[0],
+               _all(low, k_cache, "write"), _all(low, v_cache, "write"), low.named("step", STEP_BYTES, "read")]
+    low.emit("rotary_cache", [(w, "storage") for w in storage],
+             (dims.ceil_div(h.head_dim // 2, lanes), h.heads + 2 * h.kv_heads, tokens),
+             [h.heads, h.kv_heads, dims.symbol("C"), positions, low.columns(q), low.columns(k), low.columns(v), *h.offsets],
+             {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half}, f"{node.name}/rotary_cache")
+    _attend(low, node, h, rotated[1], tokens)
+
+
+def _all(low: Lowering, cache: Value, access: str) -> Window:
+    return low.update(cache) if access == "update" else _with_access(low.read(cache), access)
+
+
+def _with_access(window: Window, access: str) -> Window:
+    return Window(window.buffer, window.offset, window.size, access)  # type: ignore[arg-type]
+
+
+def _common(low: Lowering, h: _Heads, half_out: bool, lanes: int, heads: int) -> dict[int, int]:
+    return {0: lanes, 1: h.head_dim, 2: heads, 3: h.rotary, 4: h.interleaved, 5: int(low.book.half_states),
+            6: int(half_out), 7: int(h.softcap != 0.0)}
+
+
+def _push(low: Lowering, node: Node, h: _Heads, tokens: Dim, positions: int, q_stride: int) -> list[Dim | float]:
+    return [h.heads, h.kv_heads, dims.symbol("C"), _window(node), tokens, positions, q_stride, *h.offsets,
+            h.scale, h.softcap]
+
+
+def _group_lanes(low: Lowering, h: _Heads) -> int:
+    return min(low.target.max_invocations, max(128, h.head_dim // 2))
+
+
+def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
+    """Keys per tile: a multiple of the lanes, up to 4 of them, that fits shared memory beside the rest."""
+    rest = heads * (h.head_dim + 3 * lanes) * 4 + 2 * h.head_dim * 4
+    room = (low.target.max_shared_bytes - rest) // (4 * heads * lanes)
+    if room < 1:
+        raise ModelError(f"attention with {heads} heads of {h.head_dim} does not fit {low.target.max_shared_bytes} bytes "
+                         "of shared memory")
+    return lanes * min(4, room)
+
+
+def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> None:
+    half_out = low.wants_half(node.output)
+    out = low.write(node.output, half_out)
+    k_cache, v_cache, step = low.read(node.input(3)), low.read(node.input(4)), low.named("step", STEP_BYTES, "read")
+    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h)
+    heads = _heads_per_group(low, h, False, lanes)
+    spec = _common(low, h, half_out, lanes, heads)
+    push = [*_push(low, node, h, tokens, 1, h.heads * h.head_dim)]
+    push[7:10] = [0, 0, 0]
+    kv_groups, parts = h.kv_heads, h.heads // h.kv_heads // heads
+    if low.target.cpu:
+        kind = "texel_rgba32ui" if low.target.texel else "storage"
+        shader, groups = "attention_lane" + ("_t" if low.target.texel else ""), dims.ceil_div(tokens, lanes)
+    else:
+        kind, shader, groups = "storage", "attention_group", tokens
+        spec |= {9: lanes, 10: _group_tile(low, h, lanes, heads)}
+    low.emit(shader, [(q, "storage"), (out, "storage"), (step, "storage"), (k_cache, kind), (v_cache, kind)],
+             (groups, kv_groups, parts), push, spec, node.name)
+
+
+def _fused(low: Lowering, node: Node, h: _Heads) -> None:
+    q, k, v, k_cache, v_cache = (node.input(i) for i in range(5))
+    table, positions = rotary_table(low, node)
+    half_out = low.wants_half(node.output)
+    out, step = low.write(node.output, half_out), low.named("step", STEP_BYTES, "read")
+    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h)
+    heads = _heads_per_group(low, h, True, lanes)
+    spec = _common(low, h, half_out, lanes, heads)
+    sources = [(low.read(s), "storage") for s in (k, v)] + [(table, "storage")]
+    head = [(low.read(q), "storage"), (out, "storage"), (step, "storage")]
+    if low.target.cpu:
+        spec[8] = lanes * heads * (h.head_dim + 2)
+        shader = "attention_lane_fused" + ("_t" if low.target.texel else "")
+    else:
+        shader = "attention_group_fused"
+        spec |= {9: lanes, 10: _group_tile(low, h, lanes, heads)}
+    if low.target.cpu and low.target.texel:
+        caches = [(low.read(c), "texel_rgba32ui") for c in (k_cache, v_cache)]
+        written = [(_all(low, c, "write"), "storage") for c in (k_cache, v_cache)]
+        bindings = head + caches + sources + written
+    else:
+        bindings = head + [(low.update(c), "storage") for c in (k_cache, v_cache)] + sources
+    low.emit(shader, bindings, (1, h.kv_heads, h.heads // h.kv_heads // heads),
+             _push(low, node, h, 1, positions, low.columns(q)), spec, node.name)

@@ -1,0 +1,147 @@
+"""Linear and Embedding: products with packed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ModelError
+from ..graph import shape as dims
+from ..graph.ir import Node, Value
+from ..graph.shape import Dim
+from ..lower import Lowering, lowers
+from ..packing import Packing, packing_of
+from ..program import Window
+
+ACTIVATIONS = {"": 0, "silu": 1, "swiglu": 1, "gelu": 2, "geglu": 2, "gelu_tanh": 3, "geglu_tanh": 3, "relu": 4, "reglu": 4}
+GATED = {"swiglu", "geglu", "geglu_tanh", "reglu"}
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """A range of outputs whose packed weight fits one window. `ranges` are rows of the weight: gate rows, then up rows."""
+
+    first: int
+    outputs: int
+    ranges: tuple[tuple[int, int], ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(stop - start for start, stop in self.ranges)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBlock:
+    """The source of a weight window: `part` is "codes" or "scales" of `block`."""
+
+    weight: Any
+    packing: Packing
+    block: RowBlock
+    part: str
+
+    @property
+    def nbytes(self) -> int:
+        size = self.packing.code_bytes if self.part == "codes" else self.packing.scale_bytes
+        return size(self.block.rows)
+
+
+def row_blocks(packing: Packing, gated: bool, limit: int) -> list[RowBlock]:
+    """Split the outputs so that no block's codes exceed `limit` bytes. Blocks start at even outputs."""
+    outputs = packing.rows // 2 if gated else packing.rows
+    per_output = packing.code_bytes(2 if gated else 1)
+    most = max(2, limit // per_output // 2 * 2)
+    blocks = []
+    for first in range(0, outputs, most):
+        stop = min(first + most, outputs)
+        ranges = ((first, stop), (outputs + first, outputs + stop)) if gated else ((first, stop),)
+        blocks.append(RowBlock(first, stop - first, ranges))
+    return blocks
+
+
+def packed_windows(low: Lowering, value: Value, gated: bool = False) -> list[tuple[RowBlock, Packing, Window, Window]]:
+    """The weight `value` as windows of codes and scales, one pair per row block."""
+    weight = value.constant
+    if weight is None:
+        raise ModelError(f"the weight {value.name!r} is not a constant")
+    packing = packing_of(weight)
+    limit = low.target.max_storage_range
+    if low.target.texel:
+        limit = min(limit, low.target.max_texel_elements * 4)  # scales are fetched as 4-byte texels
+    found = []
+    for block in row_blocks(packing, gated, limit):
+        name = value.name if block.rows == packing.rows else f"{value.name}[{block.first}:{block.first + block.outputs}]"
+        codes, scales = (low.book.packed(PackedBlock(weight, packing, block, part), name) for part in ("codes", "scales"))
+        found.append((block, packing, codes, scales))
+    return found
+
+
+@lowers("Linear", "tlite")
+def linear(low: Lowering, node: Node) -> None:
+    x, weight = node.input(0), node.input(1)
+    bias, residual, norm = (node.optional(i) for i in (2, 3, 4))
+    activation = str(node.attributes.get("activation", ""))
+    gated = activation in GATED
+    rows = low.rows(x)
+    one = rows == 1
+    columns, outputs = low.columns(x), low.columns(node.output)
+    half_out = low.wants_half(node.output) and outputs % 2 == 0
+    out = low.write(node.output, half_out)
+    for block, packing, codes, scales in packed_windows(low, weight, gated):
+        tile = _Tile.choose(low, packing, one, gated, rows, block)
+        spec = {
+            **tile.specialization,
+            3: int(low.is_half(x)), 4: int(half_out), 5: int(bias is not None), 6: int(residual is not None),
+            7: int(norm is not None), 8: ACTIVATIONS[activation], 9: int(gated), 10: packing.chunks_per_group,
+        }
+        kind4, kind1 = ("texel_rgba32ui", "texel_r32ui") if tile.texel else ("storage", "storage")
+        bindings = [
+            (codes, kind4), (scales, kind1), (low.read(x), kind4), (out, "storage"),
+            (low.read(bias) if bias else scales, "storage"),
+            (low.read(residual) if residual else scales, "storage"),
+            (low.read(norm) if norm else codes, kind4),
+        ]
+        push: list[Dim | float] = [columns, block.rows, block.outputs, rows, block.first, outputs,
+                                   float(node.attributes.get("norm_epsilon", 0.0))]
+        low.emit(tile.shader, bindings, tile.groups, push, spec, node.name)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """The shader for a product, its tile and its grid."""
+
+    shader: str
+    texel: bool
+    specialization: dict[int, int]
+    groups: tuple[Dim, Dim]
+
+    @staticmethod
+    def choose(low: Lowering, packing: Packing, one: bool, gated: bool, rows: Dim, block: RowBlock) -> _Tile:
+        target = low.target
+        name = packing.format.name
+        if one and not target.cpu:
+            per_lane, lanes = (4 if gated else 2), min(32, target.max_invocations)
+            slices = max(1, min(16, target.max_invocations // lanes, packing.chunks,
+                                target.max_shared_bytes // (4 * lanes * (per_lane + 1))))
+            spec = {0: lanes, 11: slices, 1: per_lane, 2: 1, 12: lanes * slices * (per_lane + 1)}
+            covered = lanes * per_lane // (2 if gated else 1)
+            return _Tile(f"linear_split_{name}", False, spec, (dims.ceil_div(block.outputs, covered), rows))
+        per_lane, tokens = 8, (1 if one else 8)
+        lanes = target.lanes if target.cpu else min(64, target.max_invocations)
+        texel = target.texel
+        covered = lanes * per_lane // (2 if gated else 1)
+        spec = {0: lanes, 1: per_lane, 2: tokens}
+        groups = (dims.ceil_div(block.outputs, covered), dims.ceil_div(rows, tokens))
+        return _Tile(f"linear_tile_{name}" + ("_t" if texel else ""), texel, spec, groups)
+
+
+@lowers("Embedding", "tlite")
+def embedding(low: Lowering, node: Node) -> None:
+    ids, weight = node.input(0), node.input(1)
+    columns = low.columns(node.output)
+    lanes = min(low.target.max_invocations, 64)
+    out = low.write(node.output)
+    for block, packing, codes, scales in packed_windows(low, weight):
+        bindings = [(codes, "storage"), (scales, "storage"), (low.read(ids), "storage"), (out, "storage")]
+        groups = (dims.ceil_div(packing.chunks, lanes), low.rows(node.output))
+        low.emit(f"embedding_{packing.format.name}", bindings, groups,
+                 [columns, block.rows, block.first, packing.rows], {0: lanes, 1: packing.chunks_per_group}, node.name)

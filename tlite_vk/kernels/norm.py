@@ -1,0 +1,41 @@
+"""RMS normalization, the choice of the last row, and the greedy choice of a token."""
+
+from __future__ import annotations
+
+from ..errors import ModelError
+from ..graph import shape as dims
+from ..graph.ir import Node, Value
+from ..lower import PICK, Lowering, lowers
+from .attention import STEP_BYTES
+
+PICKED = 1024
+"""Tokens that the device may pick before the host reads them."""
+
+
+@lowers("RMSNorm", "tlite")
+def rms_norm(low: Lowering, node: Node) -> None:
+    x, scale = node.input(0), node.input(1)
+    columns = low.columns(x)
+    if columns % 2:
+        raise ModelError(f"{node}: a norm over {columns} elements has no kernel (an even number has)")
+    half = low.wants_half(node.output)
+    lanes = low.target.lanes if low.target.cpu else min(256, low.target.max_invocations)
+    windows = [low.read(x), low.read(scale), low.write(node.output, half)]
+    low.emit("rms_norm", [(w, "storage") for w in windows], (low.rows(x),),
+             [columns, float(node.attributes["epsilon"])], {0: lanes, 1: int(half)}, node.name)
+
+
+@lowers("LastRow", "tlite")
+def last_row(low: Lowering, node: Node) -> None:
+    x = node.input(0)
+    columns, lanes = low.columns(x), 64
+    windows = [low.read(x), low.write(node.output), low.named("step", STEP_BYTES, "read")]
+    low.emit("last_row", [(w, "storage") for w in windows], (dims.ceil_div(columns, lanes),), [columns], {0: lanes}, node.name)
+
+
+def argmax(low: Lowering, logits: Value) -> None:
+    """Append the greedy choice over the last axis of logits [1, V] (see shaders/argmax.comp)."""
+    lanes = low.target.lanes if low.target.cpu else min(256, low.target.max_invocations)
+    windows = [low.read(logits), low.named("ids", ["*", 4, "T"], "write"), low.named("picked", 4 * PICKED, "update"),
+               low.named("step", STEP_BYTES, "update")]
+    low.emit("argmax", [(w, "storage") for w in windows], (1,), [low.columns(logits), PICKED], {0: lanes}, PICK)

@@ -1,0 +1,243 @@
+"""Graph to Program: each node's kernel emits dispatches; then lifetimes, the memory plan and the barriers follow.
+
+Kernels are registered per operator in tlite_vk/kernels; nothing here knows any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sympy
+
+from .errors import ModelError
+from .expression import Expression
+from .graph import shape as dims
+from .graph.ir import Graph, Node, Value
+from .graph.memory import Lifetime, MemoryPlan, plan_memory
+from .graph.shape import Dim
+from .program import Dispatch, Entry, Kernel, Program, State, WeightPlan, Window
+from .target import Target
+
+KernelRule = Callable[["Lowering", Node], None]
+_RULES: dict[tuple[str, str], KernelRule] = {}
+
+ITEM_BYTES = dict.fromkeys(("float32", "float16", "int64", "int32", "uint32", "bool", "uint8", "int8"), 4)
+"""Bytes of an element on the device: every plain value is a float32 or a 32-bit word there."""
+
+PICK = "pick"
+"""The label of the dispatch that chooses a token."""
+
+
+def lowers(op: str, domain: str = "") -> Callable[[KernelRule], KernelRule]:
+    """Register the kernel of an operator."""
+
+    def register(rule: KernelRule) -> KernelRule:
+        _RULES[domain, op] = rule
+        return rule
+
+    return register
+
+
+def supported() -> set[tuple[str, str]]:
+    """(domain, operator) of everything with a kernel."""
+    return set(_RULES)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a value lives: a buffer, and the element storage, which may be narrower than its graph type."""
+
+    buffer: str
+    size: Dim
+    half: bool = False
+    offset: Dim = 0
+
+
+class Lowering:
+    """Collects the dispatches of one entry. Kernels call `read`, `write`, `weight`, `scratch` and `emit`."""
+
+    def __init__(self, graph: Graph, target: Target, book: Book, symbols: Mapping[sympy.Symbol, Dim],
+                 states: Mapping[Value, str], names: Mapping[Value, str]) -> None:
+        self.graph, self.target, self.book = graph, target, book
+        self.users = graph.consumers()
+        self._symbols = dict(symbols)
+        self._placed: dict[Value, Placed] = {}
+        self._sizes: dict[str, Dim] = {}
+        self.dispatches: list[Dispatch] = []
+        for value, name in names.items():
+            self._placed[value] = Placed(name, self.bytes_of(value))
+        for value, name in states.items():
+            self._placed[value] = Placed(f"state:{name}", self.bytes_of(value, book.half_states))
+
+    def dim(self, dim: Dim) -> Dim:
+        """A dimension of the graph over the Program's symbols."""
+        return dims.substitute(dim, self._symbols)
+
+    def count(self, value: Value) -> Dim:
+        if value.shape is None:
+            raise ModelError(f"the shape of {value.name!r} is not known")
+        return self.dim(dims.product(value.shape))
+
+    def bytes_of(self, value: Value, half: bool = False) -> Dim:
+        if value.dtype not in ITEM_BYTES:
+            raise ModelError(f"values of type {value.dtype} ({value.name!r}) have no place on the device")
+        # Halves and 16-byte loads may run past an odd end: round up to 16 bytes.
+        return dims.multiply(dims.ceil_div(dims.multiply(self.count(value), 2 if half else ITEM_BYTES[value.dtype]), 16), 16)
+
+    def rows(self, value: Value) -> Dim:
+        """The product of all dimensions but the last."""
+        assert value.shape is not None
+        return self.dim(dims.product(value.shape[:-1]))
+
+    def columns(self, value: Value) -> int:
+        assert value.shape is not None
+        last = self.dim(value.shape[-1])
+        if not isinstance(last, int):
+            raise ModelError(f"the last dimension of {value.name!r} is not a constant: {last}")
+        return last
+
+    def is_half(self, value: Value) -> bool:
+        return self._placed[value].half
+
+    def wants_half(self, value: Value) -> bool:
+        """Whether every reader takes halves: the input of a matrix product may be stored so, nothing else is."""
+        readers = self.users.get(value, [])
+        return (self.target.half and bool(readers) and value not in self.graph.outputs
+                and all(n.op == "Linear" and n.domain == "tlite" and n.inputs[0] is value
+                        and value not in n.inputs[1:] and n.optional(4) is None for n in readers))
+
+    def place(self, value: Value, half: bool = False) -> None:
+        if value not in self._placed:
+            buffer = f"arena:{value.name}"
+            self._placed[value] = Placed(buffer, self.bytes_of(value, half), half)
+            self._sizes[buffer] = self._placed[value].size
+
+    def alias(self, value: Value, other: Value) -> None:
+        """`value` is the same bytes as `other`."""
+        self._placed[value] = self._placed[other]
+
+    def is_placed(self, value: Value) -> bool:
+        return value in self._placed
+
+    def read(self, value: Value) -> Window:
+        if value.constant is not None:
+            return self.weight("array", value.constant, value.name)
+        if value not in self._placed:
+            raise ModelError(f"{value.name!r} is read before anything writes it")
+        return self._window(self._placed[value], "read")
+
+    def write(self, value: Value, half: bool = False) -> Window:
+        self.place(value, half)
+        return self._window(self._placed[value], "write")
+
+    def update(self, value: Value) -> Window:
+        return self._window(self._placed[value], "update")
+
+    def scratch(self, label: str, size: Dim) -> tuple[Window, Window]:
+        """(write window, read window) of bytes that live between the dispatches that use them."""
+        buffer = f"arena:{label}#{len(self.dispatches)}"
+        placed = Placed(buffer, size)
+        self._sizes[buffer] = size
+        return self._window(placed, "write"), self._window(placed, "read")
+
+    def weight(self, kind: str, source: Any, name: str, size: int | None = None) -> Window:
+        plan = self.book.weight(kind, source, name, size)
+        return Window(f"weight:{plan.name}", 0, plan.size, "read")
+
+    def named(self, name: str, size: Expression, access: Any) -> Window:
+        """A window of a buffer that the session itself provides: step, ids, picked."""
+        return Window(name, 0, size, access)
+
+    def emit(self, shader: str, bindings: Sequence[tuple[Window, str]], groups: Sequence[Dim],
+             push: Sequence[Dim | float], specialization: Mapping[int, int], label: str) -> None:
+        """Append one dispatch. A binding is a window with its kind: "storage" or "texel_..."."""
+        kernel = Kernel(shader, tuple(kind for _, kind in bindings), tuple(sorted(specialization.items())), 4 * len(push))
+        x, y, z = (dims.to_program(self.dim(g)) for g in (*groups, 1, 1)[:3])
+        words = tuple(p if isinstance(p, float) else dims.to_program(self.dim(p)) for p in push)
+        windows = tuple(window for window, _ in bindings)
+        self.dispatches.append(Dispatch(self.book.kernel(kernel), windows, (x, y, z), words, label))
+
+    def _window(self, placed: Placed, access: Any) -> Window:
+        return Window(placed.buffer, dims.to_program(placed.offset), dims.to_program(placed.size), access)
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            rule = _RULES.get((node.domain, node.op))
+            if rule is None:
+                raise ModelError(f"{node}: this operator has no kernel")
+            rule(self, node)
+
+    def finish(self, name: str, outputs: Mapping[str, Value], head_label: str | None) -> Entry:
+        plan = plan_memory(self._lifetimes(outputs.values()), alignment=self.target.alignment)
+        placed = tuple(replace(d, windows=tuple(self._settle(w, plan) for w in d.windows)) for d in self.dispatches)
+        labels = [d.label for d in placed]
+        head = labels.index(head_label) if head_label in labels else len(placed)
+        pick = labels.index(PICK) if PICK in labels else len(placed)
+        windows = {key: self._settle(self._window(self._placed[v], "read"), plan) for key, v in outputs.items()}
+        return Entry(name, placed, dims.to_program(plan.total), windows, head, pick)
+
+    def _lifetimes(self, outputs: Any) -> list[Lifetime]:
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for i, dispatch in enumerate(self.dispatches):
+            for window in dispatch.windows:
+                if window.buffer in self._sizes:
+                    first.setdefault(window.buffer, i)
+                    last[window.buffer] = i
+        for value in outputs:
+            buffer = self._placed[value].buffer
+            if buffer in first:
+                last[buffer] = len(self.dispatches)
+        return [Lifetime(b, self._sizes[b], first[b], last[b]) for b in first]
+
+    def _settle(self, window: Window, plan: MemoryPlan) -> Window:
+        if not window.buffer.startswith("arena:"):
+            return window
+        return replace(window, buffer="arena", offset=dims.to_program(plan.offsets[window.buffer]))
+
+
+def identity(weight: Any) -> str:
+    """Equal for weights that are the same bytes of the same file, however many times they were wrapped."""
+    parts = getattr(weight, "parts", (weight,))
+    arrays = [getattr(part, "codes", part) for part in parts]
+    return " ".join(f"{a.__array_interface__['data'][0]}:{a.shape}:{a.strides}" for a in arrays)
+
+
+class Book:
+    """What the entries of one Program share: kernels and weights, each once."""
+
+    def __init__(self, half_states: bool) -> None:
+        self.half_states = half_states
+        self.kernels: list[Kernel] = []
+        self.weights: dict[tuple[str, int, str], WeightPlan] = {}
+        self._numbers: dict[Kernel, int] = {}
+        self._alive: list[Any] = []
+
+    def kernel(self, kernel: Kernel) -> int:
+        if kernel not in self._numbers:
+            self._numbers[kernel] = len(self.kernels)
+            self.kernels.append(kernel)
+        return self._numbers[kernel]
+
+    def weight(self, kind: str, source: Any, name: str, size: int | None) -> WeightPlan:
+        key = (kind, id(source), name)
+        if key not in self.weights:
+            self._alive.append(source)  # ids stay unique while this lives
+            nbytes = size if size is not None else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
+            self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, max(16, nbytes), kind, source)
+        return self.weights[key]
+
+    def packed(self, source: Any, name: str) -> Window:
+        """The window of a packed row block's codes or scales; blocks of the same weight are shared."""
+        key = (source.part, 0, f"{identity(source.weight)} {source.packing} {source.block}")
+        if key not in self.weights:
+            self.weights[key] = WeightPlan(f"{name}/{source.part}", -(-source.nbytes // 16) * 16, "packed", source)
+        plan = self.weights[key]
+        return Window(f"weight:{plan.name}", 0, plan.size, "read")
+
+    def program(self, entries: Sequence[Entry], states: Sequence[State], inputs: Mapping[str, Expression],
+                vocabulary: int, window: int, positions: int) -> Program:
+        return Program(tuple(self.kernels), {e.name: e for e in entries}, tuple(states), tuple(self.weights.values()),
+                       dict(inputs), vocabulary, window, positions)

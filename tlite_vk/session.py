@@ -1,0 +1,165 @@
+"""Any graph, names to arrays: `Session("any.onnx").run({"input_ids": ids})`. Stateless: caches go in and come out.
+
+The graph is compiled once with symbolic lengths; a set of lengths that was not seen before costs one recording.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import kernels  # noqa: F401  (registers the kernels)
+from .binding import Buffers, Pipelines, record
+from .device import Buffer, Device, Recording, open_device
+from .errors import InputError
+from .expression import evaluate
+from .graph.errors import GraphError
+from .graph.evaluate import bind_lengths
+from .graph.ir import Graph, Value
+from .graph.onnx_load import load_model
+from .graph.ops.dtypes import numpy_dtype
+from .graph.pipeline import optimize
+from .lower import Book, Lowering
+from .program import Entry, Program
+from .target import Precision, Target
+from .upload import device_array, upload
+
+Array = npt.NDArray[Any]
+MAX_BUCKETS = 8
+
+
+@dataclass(eq=False)
+class _Bucket:
+    """What one set of lengths needs: buffers for inputs and activations, and the recording over them."""
+
+    buffers: dict[str, Buffer]
+    recording: Recording
+    outputs: dict[str, tuple[Buffer, int, tuple[int, ...]]]
+
+
+class Session:
+    """A compiled graph on a device."""
+
+    def __init__(self, model: str | Path | Graph, device: Device | int | str | None = None, *,
+                 precision: Precision = "fp32", target: Target | None = None) -> None:
+        """model: an ONNX file, or a graph. device: an opened device, or what `open_device` takes.
+        target: what to assume of the device instead of what it reports.
+
+        Raises GraphError or ModelError for a model that cannot be run, DeviceError for a device that cannot be used.
+        """
+        source = model if isinstance(model, Graph) else load_model(Path(model))
+        self.device = device if isinstance(device, Device) else open_device(device)
+        self.target = target or Target.of(self.device.info, precision)
+        self.graph, self.report = optimize(source, generate=False)
+        self._book = Book(half_states=False)
+        self.entry = self._lower()
+        self.program = Program(tuple(self._book.kernels), {"run": self.entry}, (), tuple(self._book.weights.values()),
+                               {}, 0, 0, 0)
+        self._weights = upload(self.device, self.program.weights, self.target.alignment)
+        self._pipelines = Pipelines(self.device, self.program)
+        self._buckets: OrderedDict[tuple[tuple[str, int], ...], _Bucket] = OrderedDict()
+
+    def _lower(self) -> Entry:
+        names = {value: f"input:{value.name}" for value in self.graph.inputs}
+        low = Lowering(self.graph, self.target, self._book, {}, {}, names)
+        low.run()
+        return low.finish("run", {v.name: v for v in self.graph.outputs}, None)
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        return tuple(self.graph.inputs)
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(self.graph.outputs)
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """The outputs (all by default) for the inputs, by name.
+
+        Raises InputError for an input that is missing, unknown, or whose type or shape does not fit.
+        """
+        arrays = self._checked(inputs)
+        try:
+            lengths = bind_lengths(self.graph, arrays)
+        except GraphError as error:
+            raise InputError(str(error)) from error
+        bucket = self._bucket(lengths)
+        for value in self.graph.inputs:
+            buffer = bucket.buffers.get(f"input:{value.name}")
+            data = device_array(arrays[value.name])
+            if buffer is not None and data.size:
+                buffer.write(data)
+        bucket.recording.run()
+        wanted = [v for v in self.graph.outputs if outputs is None or v.name in outputs]
+        return {v.name: self._read(bucket, v) for v in wanted}
+
+    def _read(self, bucket: _Bucket, value: Value) -> Array:
+        buffer, offset, shape = bucket.outputs[value.name]
+        count = int(np.prod(shape, dtype=np.int64))
+        raw = buffer.read(4 * count, offset) if count else np.zeros(0, np.uint8)
+        kind = np.dtype(numpy_dtype(value.dtype))
+        return raw.view(np.float32 if kind.kind == "f" else np.int32).reshape(shape).astype(kind)
+
+    def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        known = {v.name: v for v in self.graph.inputs}
+        for name in inputs:
+            if name not in known:
+                raise InputError(f"the model has no input {name!r}; it has {', '.join(known)}")
+        arrays: dict[str, Array] = {}
+        for name, value in known.items():
+            if name not in inputs:
+                raise InputError(f"the input {name!r} {value.dtype} is missing")
+            array = np.asarray(inputs[name])
+            expected = np.dtype(numpy_dtype(value.dtype))
+            if array.dtype.kind != expected.kind:
+                raise InputError(f"the input {name!r} must be {value.dtype}, not {array.dtype}")
+            arrays[name] = array.astype(expected, copy=False)
+        return arrays
+
+    def _bucket(self, lengths: Mapping[str, int]) -> _Bucket:
+        key = tuple(sorted(lengths.items()))
+        if key in self._buckets:
+            self._buckets.move_to_end(key)
+            return self._buckets[key]
+        bucket = self._record(dict(lengths))
+        self._buckets[key] = bucket
+        if len(self._buckets) > MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+        return bucket
+
+    def _record(self, lengths: dict[str, int]) -> _Bucket:
+        sizes: dict[str, int] = {}
+        for dispatch in self.entry.dispatches:
+            for window in dispatch.windows:
+                name, offset, size = window.resolve(lengths)
+                if not name.startswith("weight:"):
+                    sizes[name] = max(sizes.get(name, 0), offset + size)
+        for window in self.entry.outputs.values():
+            name, offset, size = window.resolve(lengths)
+            if not name.startswith("weight:"):
+                sizes[name] = max(sizes.get(name, 0), offset + size)
+        if "arena" in sizes:
+            sizes["arena"] = max(sizes["arena"], evaluate(self.entry.arena, lengths))
+        buffers = Buffers({name: self.device.buffer(max(16, size)) for name, size in sizes.items()}, self._weights)
+        recording = self.device.recording()
+        record(recording, self.entry.dispatches, lengths, buffers, self._pipelines)
+        recording.end()
+        outputs: dict[str, tuple[Buffer, int, tuple[int, ...]]] = {}
+        for value in self.graph.outputs:
+            buffer, offset, _ = buffers.bind(self.entry.outputs[value.name], lengths)
+            outputs[value.name] = (buffer, offset, value_shape(value, lengths))
+        return _Bucket(buffers.named, recording, outputs)
+
+
+def value_shape(value: Value, lengths: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of a value for given lengths."""
+    from .graph.shape import evaluate as evaluate_dim
+
+    assert value.shape is not None
+    return tuple(evaluate_dim(d, lengths) for d in value.shape)

@@ -5,50 +5,50 @@ and `open_driver` (a device of one's own). With TLITE_VK_VALIDATION=1 every devi
 layer, and a test fails that leaves a message there.
 """
 
+from __future__ import annotations
+
 import os
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from tlite_vk import spirv
-from tlite_vk.device import Device, open_device
+
+if TYPE_CHECKING:  # the extension module is loaded after it was rebuilt
+    from tlite_vk.device import Device
 
 ROOT = Path(__file__).parents[1]
 DRIVERS = ("lavapipe", "swiftshader")
 ICD_FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 
-OpenDriver = Callable[..., Device]
+OpenDriver = Callable[..., "Device"]
 
 # Times differ between machines: no test is judged by one.
 hypothesis.settings.register_profile("tlite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tlite")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Bring a development install up to date with its sources."""
-    if config.option.collectonly or not _has_own_cmake():
-        return
-    quiet = os.environ.setdefault("SKBUILD_EDITABLE_VERBOSE", "0")
-    try:
-        spirv.rebuild()
-    except CalledProcessError as error:
-        pytest.exit(f"the build failed ({' '.join(error.cmd)}); its messages are above", returncode=2)
-    finally:
-        if quiet == "0":
-            del os.environ["SKBUILD_EDITABLE_VERBOSE"]
-
-
-def _has_own_cmake() -> bool:
+def _rebuild() -> None:
+    """Bring a development install up to date with its sources; other installs have no cmake beside their Python."""
     scripts = Path(sysconfig.get_path("scripts"))
     if not (scripts / "cmake").exists():
-        return False
-    os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    return True
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(scripts), prepend=os.pathsep)
+        patch.setenv("SKBUILD_EDITABLE_VERBOSE", "0")
+        try:
+            spirv.rebuild()
+        except CalledProcessError as error:
+            pytest.exit(f"the build failed ({' '.join(error.cmd)}); its messages are above", returncode=2)
+
+
+_rebuild()
 
 
 def driver_file(name: str) -> Path:
@@ -79,8 +79,16 @@ def driver_environment(name: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def lavapipe_file() -> str:
+    """What VK_DRIVER_FILES must be for lavapipe."""
+    return str(driver_file("lavapipe"))
+
+
+@pytest.fixture(scope="session")
 def open_driver() -> OpenDriver:
     """A function (driver name, **options of open_device) -> Device, freshly opened."""
+
+    from tlite_vk.device import open_device
 
     def opened(name: str, **options: bool) -> Device:
         with driver_environment(name):
@@ -121,7 +129,7 @@ def no_validation_messages(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a driver by the fixtures it asks for."""
-    wanted = {"device", "swiftshader", "any_device", "open_driver"}
+    wanted = {"device", "swiftshader", "any_device", "open_driver", "lavapipe_file"}
     for item in items:
         if isinstance(item, pytest.Function) and wanted & set(item.fixturenames):
             item.add_marker("gpu_driver")

@@ -5,10 +5,13 @@ Written by tools/make_stub.py.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer as _Bytes
+
+_Writable: TypeAlias = NDArray[Any] | bytearray | memoryview
+_Readable: TypeAlias = _Writable | bytes
 
 class DeviceInfo:
     """What is known of a device before it is opened."""
@@ -91,13 +94,13 @@ class Buffer:
     def mapped(self) -> NDArray[np.uint8] | None:
         """the memory itself as uint8, writable, or None; keeps the memory alive"""
 
-    def write(self, data: _Bytes, offset: int = 0) -> None:
+    def write(self, data: _Readable, offset: int = 0) -> None:
         """Copies a C-contiguous array or bytes to byte `offset`."""
 
     def read(self, nbytes: int | None = None, offset: int = 0) -> NDArray[np.uint8]:
         """A copy of `nbytes` bytes (all that follow by default)."""
 
-    def read_into(self, target: _Bytes, offset: int = 0) -> None:
+    def read_into(self, target: _Writable, offset: int = 0) -> None:
         """Fills a writable C-contiguous array."""
 
     def close(self) -> None:
@@ -209,8 +212,9 @@ class Device:
     def close(self) -> None:
         """Gives up this handle; the device goes when nothing made from it is left."""
 
-def open(index: int = 0, *, low_priority: bool = True, validation: bool = False) -> Device:
+def open(index: int = 0, *, low_priority: bool = True, validation: bool = False, staging: bool = False) -> Device:
     """
     Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for where
-    offered. validation turns on the Khronos layer with its synchronization checks.
+    offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device memory,
+    even where the host shares it, as on a discrete GPU.
     """

@@ -61,18 +61,23 @@ def choose_device(selector: int | str | None = None) -> DeviceInfo:
 
 
 def open_device(
-    selector: int | str | None = None, *, low_priority: bool = True, validation: bool | None = None
+    selector: int | str | None = None,
+    *,
+    low_priority: bool = True,
+    validation: bool | None = None,
+    staging: bool = False,
 ) -> Device:
     """Open the device that choose_device names, with its saved pipeline cache.
 
     low_priority asks for a queue that yields to the user interface, where the driver offers one. validation turns on
     the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION=1 does.
+    staging never maps device memory, even where the host shares it, as if the device were a discrete GPU.
     Raises DeviceError if there is no such device, or no validation layer.
     """
     info = choose_device(selector)
     if validation is None:
         validation = os.environ.get("TLITE_VK_VALIDATION", "") not in ("", "0")
-    device = _kompute.open(info.index, low_priority=low_priority, validation=validation)
+    device = _kompute.open(info.index, low_priority=low_priority, validation=validation, staging=staging)
     with contextlib.suppress(OSError):
         device.load_pipeline_cache(_cache_file(info).read_bytes())
     return device

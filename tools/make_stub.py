@@ -16,10 +16,13 @@ Written by tools/make_stub.py.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer as _Bytes
+
+_Writable: TypeAlias = NDArray[Any] | bytearray | memoryview
+_Readable: TypeAlias = _Writable | bytes
 '''
 
 

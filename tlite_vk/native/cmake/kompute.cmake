@@ -50,5 +50,3 @@ set(CMAKE_POLICY_DEFAULT_CMP0077 NEW) # its option() calls keep the values above
 set(CMAKE_POLICY_VERSION_MINIMUM 3.20)
 add_subdirectory("${KOMPUTE_SOURCE}" "${CMAKE_BINARY_DIR}/kompute" EXCLUDE_FROM_ALL SYSTEM)
 set_target_properties(kompute PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
-
-install(FILES "${KOMPUTE_SOURCE}/LICENSE" DESTINATION "${SKBUILD_METADATA_DIR}/licenses/kompute")

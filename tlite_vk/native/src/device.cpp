@@ -10,18 +10,16 @@ namespace {
 
 constexpr size_t kCacheHeader = 16 + VK_UUID_SIZE; // VkPipelineCacheHeaderVersionOne
 
-/// Whether every memory heap is the device's own, or it says that it shares the host's.
-bool shares_memory(const DeviceInfo& info) { return info.type == "cpu" || info.type == "integrated"; }
-
 } // namespace
 
-Device::Device(int64_t index, bool low_priority, bool validation) : instance_(std::make_shared<Instance>(validation)) {
+Device::Device(int64_t index, const DeviceOptions& options) : instance_(std::make_shared<Instance>(options.validation)) {
     physical_ = std::make_shared<vk::PhysicalDevice>(instance_->device(index));
     Features features(*physical_, instance_->api_version());
     info_ = describe(*instance_, *physical_, index, features);
     memory_ = physical_->getMemoryProperties();
     family_ = compute_family(*physical_);
-    create(features, low_priority);
+    shares_memory_ = !options.staging && (info_.type == "cpu" || info_.type == "integrated");
+    create(features, options.low_priority);
     queue_ = std::make_shared<vk::Queue>(logical_->getQueue(family_, 0));
     cache_ = logical_->createPipelineCache({});
 }
@@ -64,7 +62,7 @@ uint32_t Device::memory_type(uint32_t allowed, Placement placement) const {
     std::vector<vk::MemoryPropertyFlags> wishes;
     if (placement == Placement::host) {
         wishes = {mapped | F::eHostCached, mapped};
-    } else if (shares_memory(info_)) {
+    } else if (shares_memory_) {
         wishes = {F::eDeviceLocal | mapped | F::eHostCached, F::eDeviceLocal | mapped, F::eDeviceLocal};
     } else {
         wishes = {F::eDeviceLocal};
@@ -115,7 +113,7 @@ Allocation Device::allocate(uint64_t size, Placement placement) {
         made.reserved = needs.size;
         logical_->bindBufferMemory(made.buffer, made.memory, 0);
         if (memory_.memoryTypes[type].propertyFlags & vk::MemoryPropertyFlagBits::eHostVisible)
-            if (placement == Placement::host || shares_memory(info_))
+            if (placement == Placement::host || shares_memory_)
                 made.mapped = logical_->mapMemory(made.memory, 0, VK_WHOLE_SIZE);
     } catch (...) {
         if (made.memory) logical_->free(made.memory);

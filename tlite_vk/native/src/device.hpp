@@ -21,13 +21,19 @@ struct Allocation {
 };
 
 enum class Placement {
-    device,  ///< device-local; mapped too where the device shares the host's memory
-    host,    ///< host-visible and mapped, cached where there is such memory
+    device, ///< device-local; mapped too where the device shares the host's memory
+    host,   ///< host-visible and mapped, cached where there is such memory
+};
+
+struct DeviceOptions {
+    bool low_priority = true; ///< ask for a queue that yields to others, where offered
+    bool validation = false;  ///< the Khronos layer with synchronization checks
+    bool staging = false;     ///< never map device memory, even where the host shares it
 };
 
 class Device : public std::enable_shared_from_this<Device> {
   public:
-    Device(int64_t index, bool low_priority, bool validation);
+    Device(int64_t index, const DeviceOptions& options);
     ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
@@ -72,7 +78,7 @@ class Device : public std::enable_shared_from_this<Device> {
     std::shared_ptr<vk::Device> logical_;
     std::shared_ptr<vk::Queue> queue_;
     uint32_t family_ = 0;
-    bool low_priority_ = false;
+    bool low_priority_ = false, shares_memory_ = false;
     DeviceInfo info_;
     vk::PhysicalDeviceMemoryProperties memory_;
     vk::PipelineCache cache_;

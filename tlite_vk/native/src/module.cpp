@@ -70,9 +70,9 @@ std::vector<DeviceInfo> list_devices() {
     return found;
 }
 
-Handle<Device> open(int64_t index, bool low_priority, bool validation) {
+Handle<Device> open(int64_t index, bool low_priority, bool validation, bool staging) {
     nb::gil_scoped_release release;
-    return {std::make_shared<Device>(index, low_priority, validation)};
+    return {std::make_shared<Device>(index, DeviceOptions{low_priority, validation, staging})};
 }
 
 Handle<Buffer> buffer(const Handle<Device>& device, uint64_t nbytes, bool host) {
@@ -265,20 +265,21 @@ void bind_device(nb::module_& m) {
         .def("clear_validation_messages", [](const Handle<Device>& d) { d->instance().clear_messages(); })
         .def("close", &Handle<Device>::close, "Gives up this handle; the device goes when nothing made from it is left.")
         .def("__repr__", [](const Handle<Device>& d) { return d.object ? "<Device " + d->info().name + ">" : "<Device, closed>"; });
-    m.def("open", &open, "index"_a = 0, nb::kw_only(), "low_priority"_a = true, "validation"_a = false,
+    m.def("open", &open, "index"_a = 0, nb::kw_only(), "low_priority"_a = true, "validation"_a = false, "staging"_a = false,
           "Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for where\n"
-          "offered. validation turns on the Khronos layer with its synchronization checks.");
+          "offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device memory,\n"
+          "even where the host shares it, as on a discrete GPU.");
 }
 
 void bind_buffer(nb::module_& m) {
     nb::class_<Handle<Buffer>>(m, "Buffer", "Device memory. Reads and writes of a mapped buffer don't wait for work under way.")
         .def_prop_ro("nbytes", [](const Handle<Buffer>& b) { return b->size(); })
         .def_prop_ro("mapped", &mapped, nb::rv_policy::automatic, "the memory itself as uint8, writable, or None; keeps the memory alive")
-        .def("write", &write, "data"_a, "offset"_a = 0, nb::sig("def write(self, data: _Bytes, offset: int = 0) -> None"),
+        .def("write", &write, "data"_a, "offset"_a = 0, nb::sig("def write(self, data: _Readable, offset: int = 0) -> None"),
              "Copies a C-contiguous array or bytes to byte `offset`.")
         .def("read", &read, "nbytes"_a = nb::none(), "offset"_a = 0, "A copy of `nbytes` bytes (all that follow by default).")
         .def("read_into", &read_into, "target"_a, "offset"_a = 0,
-             nb::sig("def read_into(self, target: _Bytes, offset: int = 0) -> None"), "Fills a writable C-contiguous array.")
+             nb::sig("def read_into(self, target: _Writable, offset: int = 0) -> None"), "Fills a writable C-contiguous array.")
         .def("close", &Handle<Buffer>::close, "Gives up this handle; the memory is freed when no recording or view uses it.")
         .def("__repr__", [](const Handle<Buffer>& b) {
             return b.object ? "<Buffer of " + std::to_string(b->size()) + " bytes>" : std::string("<Buffer, closed>");

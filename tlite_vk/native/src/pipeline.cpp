@@ -48,8 +48,8 @@ Pipeline::Pipeline(std::shared_ptr<Device> device, const std::vector<uint32_t>& 
                    const std::vector<std::string>& bindings, const PipelineOptions& options)
     : device_(std::move(device)), push_bytes_(options.push_bytes) {
     for (const auto& name : bindings) bindings_.push_back(Binding::parse(name));
-    if (spirv.size() < 5 || spirv[0] != 0x07230203) fail("these bytes are not a SPIR-V module (wrong magic number)");
     check(options);
+    check_shader(read_facts(spirv, options.specialization));
     try {
         create_layouts();
         create_handle(spirv, options);
@@ -102,6 +102,32 @@ void Pipeline::check_subgroups(const PipelineOptions& options) const {
     const uint64_t lo = device.limit("min_subgroup_size"), hi = device.limit("max_subgroup_size");
     if (size < lo || size > hi || (size & (size - 1)))
         fail("subgroup size ", size, " is not a power of two from ", lo, " to ", hi, ", the range of ", device.info().name);
+}
+
+// Drivers do not check these: the ones at hand compute something else, or crash.
+void Pipeline::check_shader(const ShaderFacts& facts) const {
+    const DeviceInfo& info = device_->info();
+    if (facts.shared_bytes > device_->limit("max_compute_shared_memory"))
+        fail("the shader needs ", facts.shared_bytes, " bytes of shared memory; ", info.name, " has ",
+             device_->limit("max_compute_shared_memory"), "; choose a smaller tile");
+    if (facts.workgroup) {
+        const auto [x, y, z] = *facts.workgroup;
+        const auto [most_x, most_y, most_z] = info.max_workgroup_size;
+        const bool fits = x >= 1 && y >= 1 && z >= 1 && x <= most_x && y <= most_y && z <= most_z;
+        if (!fits || x * y * z > device_->limit("max_workgroup_invocations"))
+            fail("a workgroup of ", x, " x ", y, " x ", z, " invocations is over the limit of ", info.name, ": ",
+                 device_->limit("max_workgroup_invocations"), " in all, ", most_x, " x ", most_y, " x ", most_z);
+    }
+    if (facts.push_bytes > push_bytes_)
+        fail("the shader reads ", facts.push_bytes, " bytes of push constants, but the pipeline declares ", push_bytes_);
+    if (facts.other_sets) fail("the shader uses a descriptor set other than 0");
+    for (const auto& [binding, type] : facts.bindings) {
+        if (binding >= bindings_.size())
+            fail("the shader uses binding ", binding, ", but the pipeline declares ", bindings_.size(), " bindings");
+        if (bindings_[binding].type != type)
+            fail("binding ", binding, " is a ", vk::to_string(type), " in the shader, but declared as a ",
+                 vk::to_string(bindings_[binding].type));
+    }
 }
 
 void Pipeline::create_layouts() {

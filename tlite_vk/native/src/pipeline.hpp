@@ -1,6 +1,7 @@
 // A compute pipeline with the layout of its one descriptor set.
 #pragma once
 #include "device.hpp"
+#include "shader_facts.hpp"
 
 namespace tlite {
 
@@ -38,6 +39,7 @@ class Pipeline {
 
   private:
     void check(const PipelineOptions& options) const;
+    void check_shader(const ShaderFacts& facts) const;
     void check_subgroups(const PipelineOptions& options) const;
     void create_layouts();
     void create_handle(const std::vector<uint32_t>& spirv, const PipelineOptions& options);

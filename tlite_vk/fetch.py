@@ -21,7 +21,6 @@ Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in total) as work goes on."""
 
 _POLL_SECONDS = 0.1
-_NO_NETWORK = ("NewConnectionError", "ConnectTimeout", "NameResolutionError", "Temporary failure in name resolution")
 _CHUNK = 1 << 20
 
 
@@ -191,8 +190,10 @@ def _pip_error(source: Source, log: str, folder: Path) -> FetchError:
         return FetchError(f"pip is missing from {sys.executable}; install it with: {sys.executable} -m ensurepip")
     if "No space left on device" in log or "Errno 28" in log:
         return _no_space(folder.parent, source)
-    if any(symptom in log for symptom in _NO_NETWORK):
-        return FetchError(f"cannot reach the package index for {source.requirement}; check the network connection")
+    if "connection broken by" in log:
+        return FetchError(
+            f"cannot reach the package index to download {source.requirement}; check the network connection"
+        )
     errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["it printed nothing"]
     return FetchError(f"pip could not download {source.requirement}: {errors[-1].removeprefix('ERROR: ')[:300]}")
 

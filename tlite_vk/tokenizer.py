@@ -76,7 +76,7 @@ class Tokenizer:
         """
         try:
             return list(self._core.encode(text, add_special_tokens=special).ids)
-        except UnicodeError:
+        except (UnicodeError, TypeError):  # half of a surrogate pair, from a terminal that is not UTF-8
             raise InputError("the text is not valid Unicode; save or pass it as UTF-8") from None
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:

@@ -32,6 +32,11 @@ def add_tokenizer(writer: GGUFWriter) -> None:
     writer.add_chat_template("{{ messages[0].content }}")
 
 
+def add_tokenizer_without_bos(writer: GGUFWriter) -> None:
+    add_tokenizer(writer)
+    writer.add_add_bos_token(False)
+
+
 ALL_FILES = ["generation_config.json", "model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"]
 
 
@@ -164,7 +169,7 @@ def test_unusable_destinations(write_model: WriteModel, tmp_path: Path) -> None:
 def test_another_models_tokenizer_is_not_overwritten(write_model: WriteModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(write_model(add=add_tokenizer), out / "one.onnx")
-    other = write_model(name="other.gguf", add=lambda w: (add_tokenizer(w), w.add_add_bos_token(False))[1])
+    other = write_model(name="other.gguf", add=add_tokenizer_without_bos)
     with pytest.raises(ModelError, match="choose another folder"):
         convert(other, out / "two.onnx")
     convert(other, out / "one.onnx")  # its own files may be replaced
@@ -186,6 +191,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"without": ["output_norm.weight"], "tensors": {"output_norm.weight": np.ones(65, np.float32)}},
         r"'output_norm\.weight' has shape \(65,\), its metadata say \(64,\)",
     ),
+    "one part of several": ({"add": lambda w: w.add_uint16("split.count", 3)}, "one part of a split model"),
     "experts": ({"add": lambda w: w.add_expert_count(8)}, "llama.expert_count"),
     "rope scaling": ({"add": lambda w: w.add_string("llama.rope.scaling.type", "yarn")}, "rope scaling 'yarn'"),
     "heads": ({"heads": 4, "kv_heads": 3, "head_dim": 16}, "4 heads cannot share 3"),

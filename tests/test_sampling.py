@@ -1,0 +1,121 @@
+"""Sampling: what may be drawn, how often, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlite_vk.errors import InputError, ModelError
+from tlite_vk.sampling import Sampler, SamplingOptions, candidates, penalize
+
+LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.25, 0.05], np.float32))
+
+
+def draw(options: SamplingOptions, count: int = 4000) -> np.ndarray:
+    """How often each token is drawn, as a share."""
+    sampler = Sampler(options)
+    return np.bincount([sampler(LOGITS) for _ in range(count)], minlength=len(LOGITS)) / count
+
+
+def test_greedy_takes_the_most_likely_and_the_first_of_equals() -> None:
+    assert Sampler()(LOGITS) == 1
+    assert Sampler()(np.array([0.0, 2.0, 2.0], np.float32)) == 1
+    assert SamplingOptions().greedy and not SamplingOptions(temperature=0.1).greedy
+
+
+def test_draws_follow_the_probabilities() -> None:
+    np.testing.assert_allclose(draw(SamplingOptions(temperature=1.0, seed=1)), np.exp(LOGITS), atol=0.03)
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    probabilities = np.exp(LOGITS.astype(np.float64))
+    for temperature in (0.5, 2.0):
+        expected = probabilities ** (1 / temperature)
+        shares = draw(SamplingOptions(temperature=temperature, seed=2))
+        np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.03)
+
+
+def test_a_tiny_temperature_is_greedy() -> None:
+    assert draw(SamplingOptions(temperature=1e-30, seed=0), 20)[1] == 1.0
+
+
+def test_the_seed_decides() -> None:
+    first, second, other = (Sampler(SamplingOptions(temperature=1.0, seed=s)) for s in (5, 5, 6))
+    runs = [[sampler(LOGITS) for _ in range(50)] for sampler in (first, second, other)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_top_k_keeps_the_most_likely() -> None:
+    assert candidates(LOGITS, 2, 1.0).tolist() == [1, 3]
+    assert candidates(LOGITS, 0, 1.0).tolist() == [1, 3, 2, 0, 4]
+    assert candidates(LOGITS, 99, 1.0).tolist() == [1, 3, 2, 0, 4]
+    assert candidates(np.zeros(6, np.float32), 3, 1.0).tolist() == [0, 1, 2]
+    assert set(np.flatnonzero(draw(SamplingOptions(temperature=5.0, top_k=2, seed=3)))) == {1, 3}
+
+
+@pytest.mark.parametrize(("p", "kept"), [(0.3, [1]), (0.41, [1, 3]), (0.64, [1, 3]), (0.8, [1, 3, 2]), (1e-9, [1])])
+def test_top_p_keeps_the_smallest_nucleus(p: float, kept: list[int]) -> None:
+    assert candidates(LOGITS, 0, p).tolist() == kept
+
+
+def test_top_p_counts_only_what_top_k_left() -> None:
+    assert candidates(LOGITS, 2, 0.6).tolist() == [1]  # 0.4 of 0.65 is 0.615
+
+
+@given(
+    logits=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=40),
+    top_k=st.integers(0, 45),
+    top_p=st.floats(0.01, 1.0),
+    temperature=st.floats(0.05, 5.0),
+    seed=st.integers(0, 99),
+)
+def test_draws_come_from_the_filtered_tokens(
+    logits: list[float], top_k: int, top_p: float, temperature: float, seed: int
+) -> None:
+    values = np.array(logits, np.float32)
+    kept = candidates(values, top_k, top_p)
+    assert 1 <= len(kept) <= (top_k or len(values))
+    assert values[kept[0]] == values.max()
+    left_out = np.delete(values, kept)
+    assert left_out.size == 0 or left_out.max() <= values[kept].min()
+    options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    assert Sampler(options)(values) in kept
+
+
+def test_tokens_that_are_ruled_out_are_never_drawn() -> None:
+    logits = np.array([-np.inf, 0.0, -np.inf, 1.0], np.float32)
+    sampler = Sampler(SamplingOptions(temperature=10.0, seed=0))
+    assert {sampler(logits) for _ in range(200)} == {1, 3}
+
+
+def test_repetition_penalty() -> None:
+    logits = np.array([2.0, -2.0, 1.5], np.float32)
+    assert penalize(logits, [0, 0, 1], 2.0).tolist() == [1.0, -4.0, 1.5]
+    assert logits.tolist() == [2.0, -2.0, 1.5]
+    assert Sampler(SamplingOptions(repetition_penalty=2.0))(logits, [0]) == 2
+    assert Sampler(SamplingOptions(repetition_penalty=2.0))(logits) == 0
+
+
+@pytest.mark.parametrize("bad", [[0.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf]])
+def test_logits_that_are_not_finite_are_refused(bad: list[float]) -> None:
+    for options in (SamplingOptions(), SamplingOptions(temperature=1.0)):
+        with pytest.raises(ModelError, match="not finite"):
+            Sampler(options)(np.array(bad, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"top_k": -1}, "top-k"),
+        ({"top_p": 0.0}, "top-p"),
+        ({"top_p": 1.5}, "top-p"),
+        ({"seed": -1}, "seed"),
+        ({"repetition_penalty": 0.0}, "repetition penalty"),
+    ],
+)
+def test_options_outside_their_range_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SamplingOptions(**options)  # type: ignore[arg-type]

@@ -181,7 +181,7 @@ def test_an_interrupted_wait_can_be_taken_up_again(any_device: Device) -> None:
     recording = record_chain(any_device, make_pipeline(any_device, 3), spans, 200, barriers=True)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        recording.submit(repeat=10)
+        recording.submit(repeat=3)
         signal.setitimer(signal.ITIMER_REAL, 0.001)
         with pytest.raises(KeyboardInterrupt):
             recording.wait()
@@ -189,7 +189,7 @@ def test_an_interrupted_wait_can_be_taken_up_again(any_device: Device) -> None:
         signal.signal(signal.SIGALRM, before)
     assert recording.pending
     assert recording.wait()
-    assert np.array_equal(spans[0].read(), expected_chain(x, 3, 2000))
+    assert np.array_equal(spans[0].read(), expected_chain(x, 3, 600))
 
 
 def test_an_empty_recording_runs(any_device: Device) -> None:

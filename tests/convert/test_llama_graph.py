@@ -98,8 +98,8 @@ def run_chunks(model: Path, ids: list[int], chunks: list[int]) -> Floats:
             "nonpad_kv_seqlen": np.array([now]),
         }
         outputs = dict(zip(names, session.run(names, feed | caches), strict=True))
-        logits.append(outputs.pop("logits")[0])
-        caches = {name.replace("present.", "past_key_values."): value for name, value in outputs.items()}
+        logits.append(np.asarray(outputs.pop("logits"))[0])
+        caches = {name.replace("present.", "past_key_values."): np.asarray(v) for name, v in outputs.items()}
         past = now
     return np.concatenate(logits).astype(np.float64)
 
@@ -162,7 +162,7 @@ def dequantized(path: Path, names: list[str]) -> dict[str, npt.NDArray[np.float3
     caches = {
         v.name: np.zeros((1, 2, v.shape[2]), np.float32) for v in session.get_inputs() if v.name.startswith("past")
     }
-    return dict(zip(names, session.run(names, feed | caches), strict=True))
+    return {name: np.asarray(v) for name, v in zip(names, session.run(names, feed | caches), strict=True)}
 
 
 def test_order_pairs_halves() -> None:

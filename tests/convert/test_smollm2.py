@@ -51,8 +51,8 @@ class OnnxModel:
             "nonpad_kv_seqlen": np.array([now]),
         }
         outputs = dict(zip(self.names, self.session.run(self.names, feed | self.caches), strict=True))
-        logits: Floats = outputs.pop("logits")[0, -1]
-        self.caches = {name.replace("present.", "past_key_values."): value for name, value in outputs.items()}
+        logits: Floats = np.asarray(outputs.pop("logits"))[0, -1]
+        self.caches = {name.replace("present.", "past_key_values."): np.asarray(v) for name, v in outputs.items()}
         self.past = now
         return logits
 
@@ -100,6 +100,7 @@ def affine(model: onnx.ModelProto, converted: ConvertReport, name: str) -> Float
 
 def test_its_tokenizer(converted: ConvertReport) -> None:
     tokenizer = Tokenizer.load(converted.model)
-    assert (tokenizer.vocabulary_size, tokenizer.context_length, tokenizer.stop_ids) == (49152, 8192, {0, 2})
+    assert (tokenizer.vocabulary_size, tokenizer.context_length) == (49152, 8192)
+    assert set(tokenizer.stop_ids) == {0, 2}
     assert tokenizer.encode("Hello world! 123") == [19556, 905, 17, 216, 33, 34, 35]
     assert tokenizer.encode("The capital of France is") == [504, 3575, 282, 4649, 314]

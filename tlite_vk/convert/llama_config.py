@@ -50,7 +50,7 @@ class LlamaConfig:
 def read_config(gguf: GgufFile) -> LlamaConfig:
     """Read and check the configuration. Raises ModelError for another architecture or anything contradictory."""
     if gguf.metadata.get("split.count") not in (None, 0, 1):
-        raise ModelError(f"{gguf.path} is one part of a split model; join the parts with llama.cpp's gguf-split --merge")
+        raise ModelError(f"{gguf.path} is one part of a split model; join the parts with llama-gguf-split --merge")
     architecture = gguf.metadata.get("general.architecture")
     if architecture != "llama":
         raise ModelError(f"{gguf.path}: architecture {architecture!r} is not supported; only 'llama' is")

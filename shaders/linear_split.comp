@@ -30,10 +30,7 @@ void main() {
         [[unroll]] for (int e = 0; e < EIGHTS; ++e) {
             float x[8];
             loadEight(start + c * uint(EIGHTS) + uint(e), x);
-            if (NORM != 0) {
-                [[unroll]] for (int i = 0; i < 8; ++i) squares = fma(x[i], x[i], squares);
-                scaleByNorm(c * uint(EIGHTS) + uint(e), x);
-            }
+            if (NORM != 0) squares += scaleByNorm(c * uint(EIGHTS) + uint(e), x);
             [[unroll]] for (int i = 0; i < 4; ++i) {
                 total += x[2 * i] + x[2 * i + 1];
                 [[unroll]] for (int r = 0; r < ROWS; ++r) {

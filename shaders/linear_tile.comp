@@ -20,7 +20,8 @@ void main() {
     float sum[ROWS][TOKENS];
     [[unroll]] for (int r = 0; r < ROWS; ++r)
         [[unroll]] for (int t = 0; t < TOKENS; ++t) sum[r][t] = 0.0;
-    float squares = 0.0;
+    float squares[TOKENS];
+    [[unroll]] for (int t = 0; t < TOKENS; ++t) squares[t] = 0.0;
 
     for (uint c = 0; c < push.columns / uint(CHUNK); ++c) {
         Chunk chunk[ROWS];
@@ -36,10 +37,7 @@ void main() {
             [[unroll]] for (int e = 0; e < EIGHTS; ++e) {
                 float x[8];
                 loadEight(start[0] + c * uint(EIGHTS) + uint(e), x);
-                if (NORM != 0) {
-                    [[unroll]] for (int i = 0; i < 8; ++i) squares = fma(x[i], x[i], squares);
-                    scaleByNorm(c * uint(EIGHTS) + uint(e), x);
-                }
+                if (NORM != 0) squares[0] += scaleByNorm(c * uint(EIGHTS) + uint(e), x);
                 [[unroll]] for (int i = 0; i < 4; ++i) {
                     total += x[2 * i] + x[2 * i + 1];
                     [[unroll]] for (int r = 0; r < ROWS; ++r) {
@@ -52,7 +50,10 @@ void main() {
         } else {
             [[unroll]] for (int e = 0; e < EIGHTS; ++e) {
                 float x[TOKENS][8];
-                [[unroll]] for (int t = 0; t < TOKENS; ++t) loadEight(start[t] + c * uint(EIGHTS) + uint(e), x[t]);
+                [[unroll]] for (int t = 0; t < TOKENS; ++t) {
+                    loadEight(start[t] + c * uint(EIGHTS) + uint(e), x[t]);
+                    if (NORM != 0) squares[t] += scaleByNorm(c * uint(EIGHTS) + uint(e), x[t]);
+                }
                 [[unroll]] for (int i = 0; i < 4; ++i)
                     [[unroll]] for (int r = 0; r < ROWS; ++r) {
                         vec2 w = codePair(chunk[r], e, i) * scale[r].x + scale[r].y;
@@ -63,9 +64,9 @@ void main() {
         }
     }
 
-    float factor = NORM != 0 ? inversesqrt(squares / float(push.columns) + push.epsilon) : 1.0;
     [[unroll]] for (int r = 0; r < perLane; r += 2)
         [[unroll]] for (int t = 0; t < TOKENS; ++t) {
+            float factor = NORM != 0 ? inversesqrt(squares[t] / float(push.columns) + push.epsilon) : 1.0;
             vec2 y = vec2(sum[r][t], sum[r + 1][t]) * factor;
             vec2 up = GATED != 0 ? vec2(sum[r + perLane][t], sum[r + perLane + 1][t]) * factor : vec2(0.0);
             finish(t0 + uint(t), base + uint(r / 2) * 2u * gl_WorkGroupSize.x, y, up);

@@ -33,7 +33,7 @@ ENTRIES = {"decode": (1, False), "prefill": (None, False), "score": (None, True)
 def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = ("decode", "prefill", "score")) -> Program:
     """Compile a generating model. Raises GraphError or ModelError, in one line, for what cannot be read or run."""
     graph = load_model(Path(path))
-    book = Book(half_states=target.half)
+    book = Book(half_states=target.half_cache)
     compiled: list[Entry] = []
     states: dict[str, State] = {}
     for name in entries:

@@ -20,7 +20,7 @@ def evaluate(expression: Expression, symbols: Mapping[str, int]) -> int:
         return expression
     if isinstance(expression, str):
         return symbols[expression]
-    operator, *operands = expression
+    operator, *operands = expression or [""]
     values = [evaluate(operand, symbols) for operand in operands]
     if operator == "+":
         return sum(values)

@@ -104,7 +104,7 @@ class Lowering:
     def wants_half(self, value: Value) -> bool:
         """Whether every reader takes halves: the input of a matrix product may be stored so, nothing else is."""
         readers = self.users.get(value, [])
-        return (self.target.half and bool(readers) and value not in self.graph.outputs
+        return (self.target.half_activations and bool(readers) and value not in self.graph.outputs
                 and all(n.op == "Linear" and n.domain == "tlite" and n.inputs[0] is value
                         and value not in n.inputs[1:] and n.optional(4) is None for n in readers))
 

@@ -19,7 +19,7 @@ class Target:
 
     cpu: few cores and slow loads, so that register tiles without communication win.
     texel: read-only operands go through texel buffers where they fit `max_texel_elements`.
-    precision: "fp16" stores the inputs of matrix products and the KV cache as halves; arithmetic is fp32 either way.
+    half_cache, half_activations: store the KV cache, the inputs of matrix products, as halves; arithmetic is fp32.
     """
 
     name: str
@@ -32,15 +32,12 @@ class Target:
     max_shared_bytes: int
     max_invocations: int
     alignment: int
-    precision: Precision
-
-    @property
-    def half(self) -> bool:
-        return self.precision == "fp16"
+    half_cache: bool
+    half_activations: bool = False  # measured: no faster on lavapipe, and the larger part of fp16's error
 
     @staticmethod
     def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
-        """The target for a device. Raises InputError for an unknown precision."""
+        """The target for a device; "fp16" keeps the KV cache in halves. Raises InputError for an unknown precision."""
         if precision not in ("fp32", "fp16"):
             raise InputError(f"precision must be fp32 or fp16, not {precision!r}")
         limits = info.limits
@@ -57,5 +54,5 @@ class Target:
             max_shared_bytes=limits["max_compute_shared_memory"],
             max_invocations=limits["max_workgroup_invocations"],
             alignment=alignment,
-            precision=precision,
+            half_cache=precision == "fp16",
         )

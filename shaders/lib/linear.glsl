@@ -53,13 +53,16 @@ void loadEight(uint at, out float v[8]) {
     }
 }
 
-// Eight values of the norm's scale (always floats).
-void scaleByNorm(uint at, inout float v[8]) {
+// Multiplies eight values by the norm's scale (always floats); returns the sum of their squares before that.
+float scaleByNorm(uint at, inout float v[8]) {
+    float squares = 0.0;
+    [[unroll]] for (int i = 0; i < 8; ++i) squares = fma(v[i], v[i], squares);
     vec4 low = uintBitsToFloat(normScale(2u * at)), high = uintBitsToFloat(normScale(2u * at + 1u));
     [[unroll]] for (int i = 0; i < 4; ++i) {
         v[i] *= low[i];
         v[4 + i] *= high[i];
     }
+    return squares;
 }
 
 float erfApproximation(float x) {  // Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7

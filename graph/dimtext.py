@@ -8,10 +8,10 @@ from collections.abc import Callable
 import sympy  # type: ignore[import-untyped]
 
 from .errors import GraphError
-from .shape import Dim, Program, add, floor_div, maximum, minimum, modulo, multiply, simplify, symbols
+from .shape import Dim, Program, add, floor_div, maximum, minimum, modulo, multiply, product, simplify, symbols
 
 MAX_TEXT = 200
-_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|[-+*/%(),]))")
+_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|\*\*|[-+*/%(),]))")
 
 
 class _NotArithmeticError(Exception):
@@ -27,12 +27,12 @@ def parse_dim(text: str, make: Callable[[str], Dim]) -> Dim:
         if len(text) > MAX_TEXT:
             raise _NotArithmeticError
         return _Parser(text, make).parse()
-    except (_NotArithmeticError, ZeroDivisionError, RecursionError):
+    except (_NotArithmeticError, GraphError, ZeroDivisionError, RecursionError):
         return make(text)
 
 
 class _Parser:
-    """Recursive descent over `+ - * / // %`, parentheses, and Max, Min of two."""
+    """Recursive descent over `+ - * / // % **`, parentheses, and Max, Min of two."""
 
     def __init__(self, text: str, make: Callable[[str], Dim]):
         self.make = make
@@ -69,11 +69,21 @@ class _Parser:
         return left
 
     def term(self) -> Dim:
-        left = self.factor()
+        left = self.power()
         while self.tokens[self.at] in ("*", "/", "//", "%"):
-            op, right = self.take(), self.factor()
+            op, right = self.take(), self.power()
             left = multiply(left, right) if op == "*" else modulo(left, right) if op == "%" else floor_div(left, right)
         return left
+
+    def power(self) -> Dim:
+        base = self.factor()
+        if self.tokens[self.at] != "**":
+            return base
+        self.take()
+        exponent = self.take()
+        if exponent not in ("1", "2", "3", "4"):
+            raise _NotArithmeticError
+        return product([base] * int(exponent))
 
     def factor(self) -> Dim:
         token = self.take()

@@ -134,7 +134,7 @@ def _run_symbolic(operator: Operator, node: Node, arrays: list[Array | None]) ->
     assert operator.symbolic is not None
     extra = {"outputs": len(node.outputs)} if "outputs" in operator.special else {}
     raw = operator.symbolic(*arrays, **node.attributes, **extra)
-    return tuple(raw) if isinstance(raw, list | tuple) else (raw,)
+    return tuple(np.asarray(a, object) for a in (raw if isinstance(raw, list | tuple) else (raw,)))
 
 
 def _small(tensor: Tensor) -> bool:

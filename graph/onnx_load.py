@@ -36,9 +36,24 @@ def load_model(path: str | Path) -> Graph:
     Raises GraphError: no such file, not ONNX, truncated, external data outside the folder, a missing tensor, a cycle.
     """
     path = Path(path)
-    proto = _read(path)
-    loader = _Loader(proto, ExternalFiles(path))
-    return loader.graph()
+    return from_proto(_read(path), path)
+
+
+def from_proto(proto: onnx.ModelProto, path: str | Path = "model.onnx") -> Graph:
+    """The graph of a model in memory; `path` is where it would lie, for its external data and for messages."""
+    path = Path(path)
+    if not proto.graph.node and not proto.graph.output:
+        raise GraphError(f"{path} is not an ONNX file (it holds no graph)")
+    newest = onnx.defs.onnx_opset_version()
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx") and entry.version > newest:
+            raise GraphError(f"{path} uses opset {entry.version}; up to {newest} is supported")
+    if proto.functions:
+        try:
+            proto = onnx.inliner.inline_local_functions(proto)
+        except (RuntimeError, ValueError) as error:
+            raise GraphError(f"{path}: its model-local functions cannot be inlined ({_one_line(error)})") from error
+    return _Loader(proto, ExternalFiles(path)).graph()
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -52,17 +67,6 @@ def _read(path: Path) -> onnx.ModelProto:
         raise GraphError(f"{path} is not an ONNX file, or it is truncated") from error
     except OSError as error:
         raise GraphError(f"{path} cannot be read: {error.strerror}") from error
-    if not proto.graph.node and not proto.graph.output:
-        raise GraphError(f"{path} is not an ONNX file (it holds no graph)")
-    newest = onnx.defs.onnx_opset_version()
-    for entry in proto.opset_import:
-        if entry.domain in ("", "ai.onnx") and entry.version > newest:
-            raise GraphError(f"{path} uses opset {entry.version}; up to {newest} is supported")
-    if proto.functions:
-        try:
-            proto = onnx.inliner.inline_local_functions(proto)
-        except (RuntimeError, ValueError) as error:
-            raise GraphError(f"{path}: its model-local functions cannot be inlined ({_one_line(error)})") from error
     return proto
 
 
@@ -163,7 +167,7 @@ class _Loader:
         result: set[tuple[str, int]] = set()
         for node in self.proto.graph.node:
             for i, name in enumerate(node.input):
-                if node.op_type == "Concat":
+                if node.op_type == "Concat" and i == 0 and len(node.input) > 1:
                     result.add((name, next((int(a.i) for a in node.attribute if a.name == "axis"), 0)))
                 elif (node.op_type, i) in _PAST_INPUTS:
                     result.add((name, _PAST_INPUTS[node.op_type, i]))

@@ -17,8 +17,8 @@ from .errors import GraphError
 
 Expression: TypeAlias = sympy.Expr
 Symbol: TypeAlias = sympy.Symbol
-Dim: TypeAlias = "int | sympy.Expr"
-Shape: TypeAlias = "tuple[Dim, ...]"
+Dim: TypeAlias = int | sympy.Expr
+Shape: TypeAlias = tuple[Dim, ...]
 Program: TypeAlias = int | str | tuple[Any, ...]  # a dimension without sympy: 3, "T", ("+", ("*", 576, "T"), 4)
 
 MAX_DIM = 2**40  # a larger extent is a hostile or broken model, not a tensor
@@ -130,6 +130,8 @@ def _floor_div(a: Dim, b: Dim) -> Dim:
 @lru_cache(maxsize=4096)
 def exact_div(a: Dim, b: Dim) -> Dim | None:
     """`a / b` where it is an integer for every length (a polynomial with integer coefficients), else None."""
+    if b == 0:
+        raise GraphError("a dimension is divided by zero")
     quotient = sympy.sympify(a) / sympy.sympify(b)
     if not (quotient.is_Integer or _integer_polynomial(quotient)):
         quotient = sympy.cancel(quotient)

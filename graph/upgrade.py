@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .ir import Graph, Node, Value, constant, rewire
+from .ir import Graph, Node, Value, constant
 
 Rewriter = Callable[["_Upgrade", Node], Node]
 
@@ -20,7 +20,6 @@ Rewriter = Callable[["_Upgrade", Node], Node]
 class _Upgrade:
     def __init__(self, version: int):
         self.version = version
-        self.aliases: dict[Value, Value] = {}
 
     def moved(self, node: Node, *names: str, defaults: dict[str, Any] | None = None) -> Node:
         """The node with attributes turned into inputs, in order, from the first missing input on."""
@@ -49,7 +48,7 @@ def upgrade(graph: Graph) -> Graph:
     """The graph with every node in its newest form."""
     state = _Upgrade(graph.opset.get("", 1))
     nodes = [_REWRITERS[n.op](state, n) if n.domain == "" and n.op in _REWRITERS else n for n in graph.nodes]
-    return rewire(replace(graph, nodes=[n for n in nodes if n.output not in state.aliases]), state.aliases)
+    return replace(graph, nodes=nodes)
 
 
 @_for(
@@ -110,11 +109,9 @@ def _top_k(state: _Upgrade, node: Node) -> Node:
 @_for("Dropout")
 def _dropout(state: _Upgrade, node: Node) -> Node:
     training = node.optional(2)
-    if training is not None and (training.constant is None or bool(np.any(training.array()))):
-        return node  # training mode: refused later, by name
-    if len(node.outputs) == 1:
-        state.aliases[node.output] = node.input(0)
-    return replace(node, op="Identity", inputs=node.inputs[:1], attributes={}) if len(node.outputs) == 1 else node
+    if len(node.outputs) > 1 or (training is not None and (training.constant is None or bool(training.array().any()))):
+        return node  # with its mask, or in training mode
+    return replace(node, op="Identity", inputs=node.inputs[:1], attributes={})
 
 
 @_for("BatchNormalization")

@@ -158,3 +158,19 @@ def _bool_like(x: Tensor, **_attributes: Any) -> Tensor:
 
 is_nan.rule(_bool_like)
 is_inf.rule(_bool_like)
+
+
+@operator("Dropout")
+def dropout(
+    x: Array, ratio: Array | None = None, training: Array | None = None, *, seed: int = 0
+) -> tuple[Array, Array]:
+    require(training is None or not bool(training.any()), "training mode is not supported")
+    return x, np.ones(x.shape, np.bool_)
+
+
+@dropout.rule
+def _(
+    x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None, *, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    require(training is None or (training.data is not None and not training.data.any()), "it may be in training mode")
+    return Tensor(x.dtype, x.shape), Tensor("bool", x.shape)

@@ -66,7 +66,9 @@ def _(
 
 @operator("Einsum")
 def einsum(*inputs: Array, equation: str) -> Array:
-    return np.asarray(np.einsum(equation.replace(" ", ""), *inputs), inputs[0].dtype)
+    dtype = inputs[0].dtype
+    wide = [x.astype(np.float32) if dtype.itemsize == 2 else x for x in inputs]
+    return np.asarray(np.einsum(equation.replace(" ", ""), *wide)).astype(dtype)
 
 
 @einsum.rule

@@ -117,7 +117,9 @@ def arg_min(x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: in
 
 @operator("TopK")
 def top_k(x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Array, Array]:
-    order = np.argsort(-x if largest else x, axis=axis, kind="stable")
+    order = np.argsort(np.flip(x, axis) if largest else x, axis=axis, kind="stable")
+    if largest:  # descending, equal elements in their original order
+        order = x.shape[axis] - 1 - np.flip(order, axis)
     picks = np.take(order, range(int(k.reshape(-1)[0])), axis)
     return np.take_along_axis(x, picks, axis), picks.astype(np.int64)
 

@@ -70,8 +70,10 @@ def known(tensor: Tensor | None, what: str) -> Array:
 
 
 def known_dims(tensor: Tensor | None, what: str) -> list[Dim]:
-    """The elements of a 1-D integer input as dimensions."""
-    return [d if not isinstance(d, np.generic) else int(d) for d in known(tensor, what).reshape(-1).tolist()]
+    """The elements of an integer input as dimensions."""
+    values = known(tensor, what).reshape(-1).tolist()
+    require(all(not isinstance(d, float) or d.is_integer() for d in values), f"{what} is not an integer")
+    return [int(d) if isinstance(d, float | bool) else d for d in values]
 
 
 def known_ints(tensor: Tensor | None, what: str) -> list[int]:

@@ -15,7 +15,7 @@ shared uint bestIndex[256];
 void main() {
     uint lane = gl_LocalInvocationID.x, live = gl_WorkGroupSize.x;
     float best = uintBitsToFloat(0xFF800000u);  // minus infinity
-    uint at = 0u;
+    uint at = 0xFFFFFFFFu;  // stays so where no logit is a finite number
     for (uint i = lane; i < push.rows; i += gl_WorkGroupSize.x) {
         float v = logits[i];
         if (v > best) { best = v; at = i; }

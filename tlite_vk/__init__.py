@@ -1,3 +1,31 @@
-"""Transformer models on any Vulkan device: ONNX in, GLSL compute shaders scheduled through Kompute."""
+"""Transformer models on any Vulkan device: ONNX in, GLSL compute shaders scheduled through Kompute.
+
+    model = tlite_vk.load("model.onnx")                  # compiles, binds to the default device
+    for text in model.generate("The capital of France is", max_tokens=32):
+        print(text, end="")
+    session = tlite_vk.Session("any.onnx")               # any graph: names to arrays
+    outputs = session.run({"input_ids": ids})
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Model", "Session", "__version__", "list_devices", "load"]
+
+if TYPE_CHECKING:
+    from .device import list_devices
+    from .generate import Model, load
+    from .session import Session
+
+_HOMES = {"Model": "generate", "load": "generate", "Session": "session", "list_devices": "device"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the heavy parts when they are first used: `import tlite_vk` stays quick, and the command line too."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

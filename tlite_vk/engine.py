@@ -57,9 +57,9 @@ class Engine:
         self._weights = upload(device, program.weights, target.alignment, progress)
         symbols = self._symbols(chunk)
         sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
-        arena = max(evaluate(e.arena, self._symbols(1 if e.name == "decode" else chunk)) for e in program.entries.values())
-        sizes |= {"arena": arena} | {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
+        sizes |= {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
         self._buffers = Buffers({name: device.buffer(-(-size // 256) * 256) for name, size in sizes.items()}, self._weights)
+        self._arenas: dict[str, Buffer] = {}
         self._inbox = device.buffer(STEP_BYTES + 4 * chunk, host=True)
         self._logits: Buffer | None = None
         self._choices = device.buffer(4 * PICKED, host=True)
@@ -107,11 +107,12 @@ class Engine:
         entry = self.program.entries[variant.entry]
         symbols = self._symbols(variant.tokens)
         recording = self.device.recording()
+        buffers = self._with_arena(entry)
         if variant.feed:
             recording.copy(self._inbox, 0, self._buffers.named["step"], 0, STEP_BYTES)
             recording.copy(self._inbox, STEP_BYTES, self._buffers.named["ids"], 0, 4 * variant.tokens)
             recording.barrier()
-        record(recording, _chosen(entry, variant), symbols, self._buffers, self._pipelines)
+        record(recording, _chosen(entry, variant), symbols, buffers, self._pipelines)
         if variant.pick or variant.read:
             recording.barrier()
         if variant.pick:
@@ -120,9 +121,16 @@ class Engine:
             _, offset, size = entry.outputs["logits"].resolve(symbols)
             if self._logits is None or self._logits.nbytes < size:
                 self._logits = self.device.buffer(size, host=True)
-            recording.copy(self._buffers.named["arena"], offset, self._logits, 0, size)
+            recording.copy(buffers.named["arena"], offset, self._logits, 0, size)
         recording.end()
         return recording
+
+    def _with_arena(self, entry: Entry) -> Buffers:
+        """The buffers with the entry's own arena, made when it is first used, for the longest step."""
+        if entry.name not in self._arenas:
+            size = evaluate(entry.arena, self._symbols(1 if entry.name == "decode" else self.chunk))
+            self._arenas[entry.name] = self.device.buffer(max(256, size))
+        return Buffers({**self._buffers.named, "arena": self._arenas[entry.name]}, self._weights)
 
     def close(self) -> None:
         """Free everything on the device; the engine cannot be used afterwards."""
@@ -130,7 +138,8 @@ class Engine:
             recording.close()
         self._recordings.clear()
         self._pipelines.close()
-        for buffer in {*self._buffers.named.values(), *(b for b, _ in self._weights.values()), self._inbox, self._choices}:
+        for buffer in {*self._buffers.named.values(), *self._arenas.values(),
+                       *(b for b, _ in self._weights.values()), self._inbox, self._choices}:
             buffer.close()
         if self._logits is not None:
             self._logits.close()

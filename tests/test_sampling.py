@@ -58,6 +58,18 @@ def test_top_p_keeps_the_smallest_nucleus(p: float, kept: list[int]) -> None:
     assert candidates(LOGITS, 0, p).tolist() == kept
 
 
+@given(st.integers(0, 10**6), st.floats(0.01, 0.999))
+def test_top_p_of_many_tokens_is_the_nucleus_by_definition(seed: int, p: float) -> None:
+    logits = (5 * np.random.default_rng(seed).standard_normal(300)).astype(np.float32)
+    order = np.argsort(-logits, kind="stable")
+    mass = np.cumsum(np.exp(logits[order].astype(np.float64)))
+    kept = candidates(logits, 0, p)
+    size = len(kept)
+    assert kept.tolist() == order[:size].tolist()
+    assert mass[size - 1] >= p * mass[-1] * (1 - 1e-6)
+    assert size == 1 or mass[size - 2] <= p * mass[-1] * (1 + 1e-6)
+
+
 def test_top_p_counts_only_what_top_k_left() -> None:
     assert candidates(LOGITS, 2, 0.6).tolist() == [1]  # 0.4 of 0.65 is 0.615
 

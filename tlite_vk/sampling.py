@@ -67,7 +67,8 @@ class Sampler:
             raise ModelError("the model returned logits that are not finite; run with --device to try another driver")
         if self.options.greedy:
             return best
-        ids = candidates(scores, self.options.top_k, self.options.top_p)
+        filtered = self.options.top_k > 0 or self.options.top_p < 1.0
+        ids = candidates(scores, self.options.top_k, self.options.top_p) if filtered else np.arange(len(scores))
         weights = np.exp((scores[ids].astype(np.float64) - float(scores[best])) / self.options.temperature)
         bounds = np.cumsum(weights)
         drawn = np.searchsorted(bounds, self._random.random() * bounds[-1], side="right")
@@ -86,14 +87,21 @@ def penalize(logits: Floats, seen: Sequence[int], penalty: float) -> Floats:
 
 def candidates(logits: Floats, top_k: int, top_p: float) -> npt.NDArray[np.int64]:
     """Ids that pass the filters, most likely first (equal logits: smallest id first); never empty."""
-    count = len(logits) if top_k == 0 else min(top_k, len(logits))
     ids = np.arange(len(logits), dtype=np.int64)
-    if count < len(logits):
-        threshold = np.partition(logits, len(logits) - count)[len(logits) - count]
-        ids = np.flatnonzero(logits >= threshold)
-    ids = ids[np.argsort(-logits[ids], kind="stable")][:count]
-    if top_p < 1.0:
-        weights = np.exp(logits[ids].astype(np.float64) - float(logits[ids[0]]))
-        before = np.cumsum(weights) - weights  # probability mass of the more likely ones
-        ids = ids[before < top_p * weights.sum()]
-    return ids
+    if 0 < top_k < len(logits):
+        threshold = np.partition(logits, len(logits) - top_k)[len(logits) - top_k]
+        ids = _descending(logits, np.flatnonzero(logits >= threshold))[:top_k]
+    if top_p == 1.0:
+        return _descending(logits, ids)
+    weights = np.exp(logits[ids].astype(np.float64) - float(logits.max()))
+    total = weights.sum()
+    # Tokens less likely than this have less than 1 - p together, so none is in the nucleus: spare sorting them.
+    ids = _descending(logits, ids[weights >= 0.999 * (1 - top_p) * total / len(ids)])
+    weights = np.exp(logits[ids].astype(np.float64) - float(logits.max()))
+    before = np.cumsum(weights) - weights  # probability mass of the more likely ones
+    nucleus: npt.NDArray[np.int64] = ids[before < top_p * total]
+    return nucleus
+
+
+def _descending(logits: Floats, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return ids[np.argsort(-logits[ids], kind="stable")]

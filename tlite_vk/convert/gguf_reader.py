@@ -85,7 +85,7 @@ class GgufFile:
         """Raw bytes of `count` rows from row `first`: uint8 [count, row_bytes]."""
         size = count * tensor.row_bytes
         self._file.seek(tensor.offset + first * tensor.row_bytes)
-        data = self._file.read(size)
+        data = self._bytes(size)
         if len(data) != size:
             raise self._damaged(f"tensor {tensor.name!r} ends early")
         return np.frombuffer(data, np.uint8).reshape(count, tensor.row_bytes)
@@ -93,13 +93,19 @@ class GgufFile:
     def chunks(self, size: int = 1 << 20) -> Iterator[bytes]:
         """The whole file from its start, `size` bytes at a time (for hashing)."""
         self._file.seek(0)
-        while data := self._file.read(size):
+        while data := self._bytes(size):
             yield data
+
+    def _bytes(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise ModelError(f"cannot read {self.path}: {error.strerror}") from error
 
     # -- header -----------------------------------------------------------------------------------------------------
 
     def _read_header(self) -> None:
-        if self._file.read(4) != _MAGIC:
+        if self._bytes(4) != _MAGIC:
             raise ModelError(f"{self.path} is not a GGUF file (its first four bytes are not 'GGUF')")
         version = self._number("I")
         if version not in (2, 3):
@@ -149,7 +155,7 @@ class GgufFile:
     # -- primitive values -------------------------------------------------------------------------------------------
 
     def _read(self, size: int) -> bytes:
-        data = self._file.read(size)
+        data = self._bytes(size)
         if len(data) != size:
             raise self._damaged("it ends within its header")
         return data

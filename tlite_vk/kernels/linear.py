@@ -125,8 +125,10 @@ class _Tile:
             spec = {0: lanes, 11: slices, 1: per_lane, 2: 1, 12: lanes * slices * (per_lane + 1)}
             covered = lanes * per_lane // (2 if gated else 1)
             return _Tile(f"linear_split_{name}", False, spec, (dims.ceil_div(block.outputs, covered), rows))
-        per_lane, tokens = 8, (1 if one else 8)
         lanes = target.lanes if target.cpu else min(64, target.max_invocations)
+        # Rows amortize the loads of x; but two cores want at least eight workgroups of one token's product.
+        per_lane = 16 if target.cpu and (not one or block.rows >= 8 * 16 * lanes - 64) else 8
+        tokens = 1 if one else 8
         texel = target.texel
         covered = lanes * per_lane // (2 if gated else 1)
         spec = {0: lanes, 1: per_lane, 2: tokens}

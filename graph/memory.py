@@ -11,13 +11,16 @@ size"); symbolic sizes and the proofs are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import GraphError
 from .shape import Dim, add, at_least, ceil_div, equal, evaluate, is_non_negative, maximum, multiply, simplify, symbols
 
-SAMPLES = (1, 64, 512)  # lengths at which candidate plans are compared; no proof rests on them
+SAMPLES = (512, 64, 1)  # lengths at which candidate plans are compared; no proof rests on them
+SHORT, LONG = 64, 2048
+MAX_TRIES = 64  # placements tried to improve a plan of up to 200 blocks; fewer for larger ones
+MAX_MOVES = 8
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,9 @@ class MemoryPlan:
 
     def lower_bound(self, values: Mapping[str, int]) -> int:
         """The largest sum of bytes alive in one step: no plan can do with less (in-place sharing counted once)."""
-        numbers = {d: evaluate(d, values) for d in set(self.sizes.values())}
-        events: dict[int, int] = {}
-        for block in _blocks(self.lifetimes, self.sizes):
-            events[block.first] = events.get(block.first, 0) + numbers[block.size]
-            events[block.last + 1] = events.get(block.last + 1, 0) - numbers[block.size]
-        alive = most = 0
-        for step in sorted(events):
-            alive += events[step]
-            most = max(most, alive)
-        return most
+        blocks = _blocks(self.lifetimes, self.sizes)
+        numbers = {d: evaluate(d, values) for d in {b.size for b in blocks}}
+        return _peak((b.first, b.last, numbers[b.size]) for b in blocks)
 
     def without_reuse(self, values: Mapping[str, int]) -> int:
         """The sum of all sizes: what a plan without any sharing takes."""
@@ -88,6 +84,9 @@ class _Block:
     last: int
 
 
+_Placement = tuple[dict[_Block, Dim], Dim]  # offsets, and the size of the arena
+
+
 def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
     """Offsets, multiples of `alignment` bytes, such that values alive in one step never overlap, at any length."""
     names = [v.name for v in lifetimes]
@@ -95,21 +94,8 @@ def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
         raise GraphError("memory plan: a value is listed twice, or dies before it is born")
     sizes = {v.name: _aligned(v.size, alignment) for v in lifetimes}
     blocks = _blocks(lifetimes, sizes)
-    samples = _samples(sizes)
-    weight = {d: tuple(evaluate(d, s) for s in samples) for d in set(sizes.values())}
-    orders: list[Callable[[_Block], object]] = [
-        lambda b: (tuple(-w for w in reversed(weight[b.size])), b.first),
-        lambda b: (b.first, tuple(-w for w in reversed(weight[b.size]))),
-        lambda b: (-weight[b.size][-1] * (b.last - b.first + 1), b.first),
-    ]
-    placed = [_place(sorted(blocks, key=order)) for order in orders]  # type: ignore[arg-type]
-    best = min(placed, key=lambda p: [evaluate(p[1], s) for s in reversed(samples)])
-    return MemoryPlan(tuple(lifetimes), {n: best[0][b] for b in blocks for n in b.names}, sizes, best[1])
-
-
-def _samples(sizes: Mapping[str, Dim]) -> list[dict[str, int]]:
-    names = {s.name for d in set(sizes.values()) for s in symbols(d)}
-    return [dict.fromkeys(names, n) for n in SAMPLES]
+    offsets, total = _Search(blocks).best()
+    return MemoryPlan(tuple(lifetimes), {n: offsets[b] for b in blocks for n in b.names}, sizes, total)
 
 
 def _aligned(size: Dim, alignment: int) -> Dim:
@@ -140,7 +126,81 @@ def _blocks(lifetimes: Sequence[Lifetime], sizes: Mapping[str, Dim]) -> list[_Bl
     return list(dict.fromkeys(blocks.values()))
 
 
-def _place(blocks: Sequence[_Block]) -> tuple[dict[_Block, Dim], Dim]:
+class _Search:
+    """Tries orders of placement and keeps the one whose arena is nearest to the lower bound at sample lengths."""
+
+    def __init__(self, blocks: Sequence[_Block]) -> None:
+        self.blocks = list(blocks)
+        self.samples = _samples({b.size for b in blocks})
+        self.sizes = {d: [evaluate(d, s) for s in self.samples] for d in {b.size for b in blocks}}
+        self.bounds = [
+            _peak((b.first, b.last, self.sizes[b.size][i]) for b in blocks) for i in range(len(self.samples))
+        ]
+
+    def best(self) -> _Placement:
+        """The best placement found; stops early at the lower bound."""
+        orders: list[Callable[[_Block], tuple[int, ...]]] = [
+            lambda b: (*(-n for n in self.sizes[b.size]), b.first),
+            lambda b: (b.first, *(-n for n in self.sizes[b.size])),
+            lambda b: (-self.sizes[b.size][0] * (b.last - b.first + 1), b.first),
+        ]
+        best, order = None, self.blocks
+        for key in orders:
+            candidate = sorted(self.blocks, key=key)
+            placement = _place(candidate)
+            if best is None or self.excess(placement) < self.excess(best):
+                best, order = placement, candidate
+            if self.excess(best)[0] <= 1.0:
+                break
+        return _place([]) if best is None else self.improved(best, order)
+
+    def improved(self, best: _Placement, order: list[_Block]) -> _Placement:
+        """Move a block that reaches far up to the front of the order, as long as that helps."""
+        tries = MAX_TRIES * 200 // max(len(order), 200)
+        while tries > 0 and self.excess(best)[0] > 1.0:
+            worst = self.ratios(best).index(self.excess(best)[0])
+            ends = {b: evaluate(add(offset, b.size), self.samples[worst]) for b, offset in best[0].items()}
+            for block in sorted(order, key=lambda b: -ends[b])[:MAX_MOVES]:
+                tries -= 1
+                moved = [block, *(b for b in order if b is not block)]
+                placement = _place(moved)
+                if self.excess(placement) < self.excess(best):
+                    best, order = placement, moved
+                    break
+            else:
+                break
+        return best
+
+    def ratios(self, placement: _Placement) -> list[float]:
+        return [evaluate(placement[1], s) / max(bound, 1) for s, bound in zip(self.samples, self.bounds, strict=True)]
+
+    def excess(self, placement: _Placement) -> tuple[float, float]:
+        """(worst, sum) of the arena over its lower bound."""
+        ratios = self.ratios(placement)
+        return max(ratios), sum(ratios)
+
+
+def _samples(sizes: set[Dim]) -> list[dict[str, int]]:
+    """Lengths to compare at: all alike, and each of them long beside short others."""
+    names = sorted({s.name for d in sizes for s in symbols(d)})
+    alike = [dict.fromkeys(names, n) for n in SAMPLES]
+    return alike + ([{**dict.fromkeys(names, SHORT), n: LONG} for n in names] if len(names) > 1 else [])
+
+
+def _peak(spans: Iterable[tuple[int, int, int]]) -> int:
+    """The largest sum of sizes alive in one step, of (first, last, size)."""
+    events: dict[int, int] = {}
+    for first, last, size in spans:
+        events[first] = events.get(first, 0) + size
+        events[last + 1] = events.get(last + 1, 0) - size
+    alive = most = 0
+    for step in sorted(events):
+        alive += events[step]
+        most = max(most, alive)
+    return most
+
+
+def _place(blocks: Sequence[_Block]) -> _Placement:
     """Offsets in the order given, each the lowest that works, and the size of the arena."""
     offsets: dict[_Block, Dim] = {}
     total: Dim = 0

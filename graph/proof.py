@@ -9,6 +9,7 @@ divides every coefficient. What is not proved this way counts as not proved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
 
@@ -23,8 +24,15 @@ _ROUNDING = (sympy.floor, sympy.ceiling, sympy.Max, sympy.Min)
 @lru_cache(maxsize=8192)
 def prove_non_negative(expr: sympy.Expr) -> bool:
     """True when `expr >= 0` is proved; `expr` takes integer values."""
-    expr = sympy.expand(expr)
-    return _prove(expr + _spare(expr), 0)
+    return _prove_integer(sympy.expand(expr), 0)
+
+
+def _prove_integer(expr: sympy.Expr, depth: int) -> bool:
+    """Max and Min outside of any rounding are replaced first: what is left stays an integer, and may use `_spare`."""
+    for atom in sorted(expr.atoms(sympy.Max, sympy.Min), key=_nesting, reverse=True):
+        if depth < _MAX_ATOMS and (proved := _replace(expr, atom, depth, _prove_integer)) is not None:
+            return proved
+    return _prove(expr + _spare(expr), depth)
 
 
 def _spare(expr: sympy.Expr) -> sympy.Integer:
@@ -41,20 +49,23 @@ def _prove(expr: sympy.Expr, depth: int) -> bool:
     atom = next(iter(sorted(expr.atoms(*_ROUNDING), key=_nesting, reverse=True)), None)
     if atom is None:
         return _positive_coefficients(expr)
-    if depth >= _MAX_ATOMS:
-        return False
+    return depth < _MAX_ATOMS and bool(_replace(expr, atom, depth, _prove))
+
+
+def _replace(expr: sympy.Expr, atom: sympy.Expr, depth: int, prove: Callable[[sympy.Expr, int], bool]) -> bool | None:
+    """Is the expression proved with its worst case in the atom's place? None where the atom is no linear term of it."""
     stand_in = sympy.Dummy("r", integer=True)
     rest = sympy.expand(expr.subs(atom, stand_in))
     coefficient = rest.coeff(stand_in, 1)
     if sympy.expand(rest - coefficient * stand_in).has(stand_in) or coefficient.has(stand_in):
-        return False
+        return None
     if prove_sign(coefficient):
         choices, every = _lower(atom)
     elif prove_sign(-coefficient):
         choices, every = _upper(atom)
     else:
-        return False
-    attempts = (_prove(sympy.expand(rest.subs(stand_in, bound)), depth + 1) for bound in choices)
+        return None
+    attempts = (prove(sympy.expand(rest.subs(stand_in, bound)), depth + 1) for bound in choices)
     return all(attempts) if every else any(attempts)
 
 

@@ -69,10 +69,20 @@ def test_a_step_computes_what_the_stateless_graph_does(
     compare(Llama(weights=form), tokens, count, position)
 
 
-@pytest.mark.parametrize("config", [
-    Llama(bias=True), Llama(bias=True, weights="float32"), Llama(activation="none"), Llama(activation="tanh"),
-    Llama(activation="swish"), Llama(heads=4, kv_heads=4), Llama(heads=4, kv_heads=1), Llama(rotary=False), Llama(layers=1),
-])  # fmt: skip
+VARIANTS = [
+    Llama(bias=True),
+    Llama(bias=True, weights="float32"),
+    Llama(activation="none"),
+    Llama(activation="tanh"),
+    Llama(activation="swish"),
+    Llama(heads=4, kv_heads=4),
+    Llama(heads=4, kv_heads=1),
+    Llama(rotary=False),
+    Llama(layers=1),
+]
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
 @pytest.mark.parametrize("tokens", [1, None])
 def test_variants_compute_the_same(config: Llama, tokens: int | None) -> None:
     compare(config, tokens, 1 if tokens else 5, 3)
@@ -120,6 +130,12 @@ def test_weights_stay_what_they_are() -> None:
 def test_a_tied_embedding_is_one_weight(form: str) -> None:
     fused, _ = optimize(build_llama(Llama(weights=form)), generate=True, tokens=1)
     assert fused.nodes[-1].input(1) is fused.nodes[0].input(1)
+
+
+def test_scoring_a_text_keeps_every_row() -> None:
+    fused, _ = optimize(build_llama(Llama()), generate=True, every_row=True)
+    assert "tlite.LastRow" not in ops(fused)
+    assert fused.outputs[0].dims == (symbol("B"), symbol("T"), 96)
 
 
 def test_the_source_graph_is_left_alone() -> None:

@@ -98,30 +98,11 @@ def test_many_are_right() -> None:
     assert len(right) >= AT_LEAST
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        "reshape",
-        "gather",
-        "slice",
-        "attention_3d",
-        "attention_4d",
-        "rotary_embedding",
-        "tensorscatter",
-        "dequantizelinear",
-    ]
-    + [
-        "rms_normalization",
-        "layer_normalization",
-        "softmax",
-        "where",
-        "expand",
-        "concat",
-        "split",
-        "transpose",
-        "gemm",
-    ],
-)
+FAMILIES = """reshape gather slice attention_3d attention_4d rotary_embedding tensorscatter dequantizelinear expand
+rms_normalization layer_normalization softmax where concat split transpose gemm"""
+
+
+@pytest.mark.parametrize("family", FAMILIES.split())
 def test_families_that_transformers_need_run(family: str) -> None:
     of_family = [o for o in outcomes() if o.name.startswith(f"test_{family}")]
     ran = [o.name for o in of_family if not o.refusal]

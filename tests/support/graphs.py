@@ -42,7 +42,7 @@ class Builder:
         self.inputs.append(value)
         return value
 
-    def constant(self, array: Array | Sequence[Any] | float, name: str = "", dtype: str = "") -> Value:
+    def constant(self, array: Array | np.generic | Sequence[Any] | float, name: str = "", dtype: str = "") -> Value:
         data = np.asarray(array)
         return Value(name or self.fresh("c"), dtype or str(data.dtype), tuple(data.shape), data)
 

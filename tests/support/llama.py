@@ -29,7 +29,7 @@ class Llama:
 
 
 def build_llama(config: Llama) -> Graph:
-    """Inputs input_ids, position_ids, past_key_values.N.*, write_indices, nonpad_kv_seqlen; outputs logits, present.N.*."""
+    """Inputs input_ids, position_ids, write_indices, nonpad_kv_seqlen, past_key_values.*; outputs logits, present.*."""
     return _Maker(config).graph()
 
 
@@ -131,7 +131,9 @@ class _Maker:
         return b.graph(logits, *presents)
 
 
-def step_inputs(graph: Graph, config: Llama, tokens: int, position: int, capacity: int, seed: int = 0) -> dict[str, Array]:
+def step_inputs(
+    graph: Graph, config: Llama, tokens: int, position: int, capacity: int, seed: int = 0
+) -> dict[str, Array]:
     """Inputs of one step of the stateless graph: `tokens` new ones after `position` cached ones, batch 2."""
     rng = np.random.default_rng(seed)
     inputs: dict[str, Array] = {

@@ -1,8 +1,8 @@
 """Drivers for the tests that need a device, and a rebuild of edited shaders and C++ before anything runs.
 
-Fixtures: `device` (lavapipe, unless TLITE_VK_TEST_DRIVER says otherwise), `swiftshader`, `any_device` (both in turn)
-and `open_driver` (a device of one's own). With TLITE_VK_VALIDATION=1 every device reports to the Khronos validation
-layer, and a test fails that leaves a message there.
+Fixtures: `device` (lavapipe), `swiftshader`, `any_device` (both in turn) and `open_driver` (a device of one's own).
+TLITE_VK_TEST_DRIVER=swiftshader, or =system for what the loader finds (a GPU), stands for both.
+With TLITE_VK_VALIDATION=1 every device reports to the Khronos validation layer, and a test fails that leaves a message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # the extension module is loaded after it was rebuilt
     from tlite_vk.device import Device
 
 ROOT = Path(__file__).parents[1]
-DRIVERS = ("lavapipe", "swiftshader")
+MAIN_DRIVER = os.environ.get("TLITE_VK_TEST_DRIVER", "lavapipe")
+DRIVERS = (MAIN_DRIVER,) if "TLITE_VK_TEST_DRIVER" in os.environ else ("lavapipe", "swiftshader")
 ICD_FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 
 OpenDriver = Callable[..., "Device"]
@@ -99,8 +100,14 @@ def open_driver() -> OpenDriver:
 
 @pytest.fixture(scope="session")
 def device(open_driver: OpenDriver) -> Device:
-    """The device most tests run on: lavapipe, or the driver that TLITE_VK_TEST_DRIVER names."""
-    return open_driver(os.environ.get("TLITE_VK_TEST_DRIVER", "lavapipe"))
+    """The device most tests run on."""
+    return open_driver(MAIN_DRIVER)
+
+
+@pytest.fixture(scope="session")
+def main_driver() -> str:
+    """The name of that device's driver."""
+    return MAIN_DRIVER
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ class DeviceInfo:
 
     @property
     def limits(self) -> dict[str, int]:
-        """bytes or counts; see docs/architecture.md for the names"""
+        """what the device can do at most (max_...), or needs at least (min_..._alignment), in bytes or counts"""
 
     @property
     def features(self) -> dict[str, bool]:

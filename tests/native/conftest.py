@@ -10,15 +10,15 @@ OpenDriver = Callable[..., Device]
 
 
 @pytest.fixture(scope="session")
-def staged_device(open_driver: OpenDriver) -> Device:
-    """Lavapipe without mapped device memory, as a discrete GPU is."""
-    return open_driver("lavapipe", staging=True)
+def staged_device(open_driver: OpenDriver, main_driver: str) -> Device:
+    """A device without mapped device memory, as a discrete GPU is."""
+    return open_driver(main_driver, staging=True)
 
 
 @pytest.fixture
-def checked_device(open_driver: OpenDriver) -> Device:
-    """Lavapipe under the validation layer with its synchronization checks; a device of the test's own."""
-    return open_driver("lavapipe", validation=True)
+def checked_device(open_driver: OpenDriver, main_driver: str) -> Device:
+    """A device of the test's own under the validation layer with its synchronization checks."""
+    return open_driver(main_driver, validation=True)
 
 
 @pytest.fixture

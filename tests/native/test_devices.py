@@ -27,14 +27,18 @@ for action in (list_devices, lambda: open_device(0), lambda: open_device(0, vali
 
 def run_program(**environment: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", PROGRAM],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.splitlines()
 
 
 def test_a_description_has_everything(any_device: Device) -> None:
     info = any_device.info
-    assert info.device_type == "cpu"
+    assert info.device_type in {"cpu", "integrated", "discrete", "virtual", "other"}
     assert info.name in repr(info)
     assert info.driver_name
     assert info.api_version >= (1, 1, 0)
@@ -139,7 +143,7 @@ except DeviceError as error:
 assert device.memory_used >= 1 << 20
 held.write(bytes(1 << 20))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert f"cannot allocate {1 << 28} bytes (out of" in done.stdout
     assert "bytes are in use" in done.stdout
 

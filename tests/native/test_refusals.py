@@ -134,8 +134,8 @@ def test_the_order_of_calls(any_device: Device, span: Span) -> None:
             use()
 
 
-def test_closed_pipelines_devices_and_buffers(open_driver: Callable[..., Device]) -> None:
-    own = open_driver("lavapipe")
+def test_closed_pipelines_devices_and_buffers(open_driver: Callable[..., Device], main_driver: str) -> None:
+    own = open_driver(main_driver)
     pipeline, recording = make_pipeline(own), own.recording()
     span = upload(own, np.zeros(8, np.uint32))
     pipeline.close()

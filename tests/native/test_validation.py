@@ -94,6 +94,8 @@ def test_the_environment_turns_it_on(open_driver: Callable[..., Device], switch:
 def test_nothing_is_printed() -> None:
     """Neither the layer nor Kompute writes to the terminal."""
     environment = {**os.environ, "TLITE_VK_VALIDATION": "1", "PYTHONPATH": "tests"}
-    done = subprocess.run([sys.executable, "-c", CHAIN], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CHAIN], env=environment, capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) > 0
     assert done.stderr == ""

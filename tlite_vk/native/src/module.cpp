@@ -226,7 +226,7 @@ void bind_info(nb::module_& m) {
         .def_ro("device_id", &DeviceInfo::device_id)
         .def_ro("api_version", &DeviceInfo::api_version, "major, minor, patch")
         .def_ro("pipeline_cache_uuid", &DeviceInfo::pipeline_cache_uuid, "32 hexadecimal digits; changes with the driver")
-        .def_ro("limits", &DeviceInfo::limits, "bytes or counts; see docs/architecture.md for the names")
+        .def_ro("limits", &DeviceInfo::limits, "what the device can do at most (max_...), or needs at least (min_..._alignment), in bytes or counts")
         .def_ro("features", &DeviceInfo::features, "what is offered, and enabled on an opened device")
         .def_ro("max_workgroup_size", &DeviceInfo::max_workgroup_size, "invocations along x, y, z")
         .def_ro("max_workgroup_count", &DeviceInfo::max_workgroup_count, "workgroups along x, y, z")

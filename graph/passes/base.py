@@ -94,6 +94,7 @@ class Rewriter:
         self.readers: dict[Value, list[Node]] = graph.consumers()
         self.outputs = set(graph.outputs)
         self.changed: dict[int, list[Node]] = {}  # id of a node of the old graph -> what takes its place
+        self.appended: list[Node] = []
         self.aliases: dict[Value, Value] = {}
         self.names: set[str] | None = None
 
@@ -179,6 +180,10 @@ class Rewriter:
                 if value is not None:
                     self.readers.setdefault(value, []).append(n)
 
+    def append(self, nodes: Iterable[Node]) -> None:
+        """Put nodes at the end of the graph."""
+        self.appended += nodes
+
     def alias(self, old: Value, new: Value) -> None:
         """Use `new` wherever `old` was used. A graph output keeps its name."""
         assert old not in self.outputs or old.name == new.name, f"graph output {old.name} would become {new.name}"
@@ -192,7 +197,7 @@ class Rewriter:
 
     def finish(self) -> Graph:
         """The new graph, without nodes that nothing needs."""
-        nodes = [m for n in self.nodes for m in self._final(n)]
+        nodes = [m for n in self.nodes for m in self._final(n)] + self.appended
         graph = rewire(replace(self.graph, nodes=nodes, inputs=self.inputs), self.aliases)
         return sweep(graph)
 

@@ -1,7 +1,8 @@
-"""Generation needs the logits of the last valid row only -> LastRow before the row-wise nodes that end in them.
+"""Generation needs the logits of the last valid row only -> LastRow as early as rows are independent of each other.
 
-The logits are a graph output [B, T, N] that a chain of Linear and RMSNorm makes; LastRow goes in front of the part of
-the chain that nothing else reads, and the output becomes [B, 1, N].
+From the logits [B, T, N] backwards, nodes that work row by row and feed nothing else form a cone: the head, its norm
+and all of the last layer behind its attention. They move to the end of the graph, over LastRow of what enters the cone,
+and the output becomes [B, 1, N].
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.shape import equal
 
 from .base import Pass, Rewriter
+
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "Gelu", "Swish", "Erf", "Cast"})
 
 
 class LastRow(Pass):
@@ -18,34 +22,54 @@ class LastRow(Pass):
 
     def rewrite(self, rewriter: Rewriter) -> None:
         for output in rewriter.graph.outputs:
-            node = rewriter.producer.get(output)
-            if node is not None and node.domain == "tlite" and node.op == "Linear":
-                self._shorten(rewriter, output)
+            head = rewriter.producer.get(output)
+            if head is not None and head.domain == "tlite" and head.op == "Linear":
+                self._shorten(rewriter, head)
 
-    def _shorten(self, rewriter: Rewriter, output: Value) -> None:
-        head = rewriter.producer[output]
-        if len(output.dims) != 3 or rewriter.users(output):
+    def _shorten(self, rewriter: Rewriter, head: Node) -> None:
+        if len(head.output.dims) != 3 or rewriter.users(head.output):
             rewriter.reject(head, "it is not [B, T, N], or something reads it")
             return
-        if output.dims[1] == 1:
+        if head.output.dims[1] == 1:
             rewriter.reject(head, "it has one row already")
             return
-        chain = _row_wise_chain(rewriter, head)
-        last = rewriter.make("LastRow", [chain[-1].input(0)], chain[-1], name=f"{chain[-1].input(0).name}.last")
-        new = [last]
-        for node in reversed(chain):
-            inputs = [new[-1].output, *node.inputs[1:]]
+        cone = _cone(rewriter, head)
+        made: dict[Value, Value] = {}  # what enters the cone, and its last row
+        new: list[Node] = []
+        for node in cone:
+            inputs = list(node.inputs)
+            for i in _row_inputs(node) or []:
+                value = node.input(i)
+                if rewriter.producer.get(value) in cone:
+                    continue
+                if value not in made:
+                    new.append(rewriter.make("LastRow", [value], node, name=f"{value.name}.last"))
+                    made[value] = new[-1].output
+                inputs[i] = made[value]
             new.append(rewriter.remake(node, inputs))
-        for node in chain:
-            rewriter.replace(node, *(new if node is head else []))
-        rewriter.matched(head, f"before {chain[-1]}")
+        for node in cone:
+            rewriter.replace(node)
+        rewriter.append(new)
+        rewriter.matched(head, f"{len(cone)} nodes work on one row, from {', '.join(v.name for v in made)}")
 
 
-def _row_wise_chain(rewriter: Rewriter, head: Node) -> list[Node]:
-    """The head and, backwards, the row-wise nodes that feed it alone (a Linear with a residual ends the chain)."""
-    chain = [head]
-    while True:
-        before = rewriter.maker(chain[-1].input(0), "RMSNorm", "Linear", domain="tlite")
-        if before is None or not rewriter.used_once(before.output) or before.optional(3) is not None:
-            return chain
-        chain.append(before)
+def _cone(rewriter: Rewriter, head: Node) -> list[Node]:
+    """The nodes, in order, that work row by row and feed only the head, and the head itself."""
+    inside = {id(head)}
+    for node in reversed(rewriter.nodes):
+        readers = [r for v in node.outputs for r in rewriter.users(v)]
+        feeds_only_the_cone = readers and all(id(r) in inside for r in readers)
+        if feeds_only_the_cone and not set(node.outputs) & rewriter.outputs and _row_inputs(node):
+            inside.add(id(node))
+    return [n for n in rewriter.nodes if id(n) in inside]
+
+
+def _row_inputs(node: Node) -> list[int] | None:
+    """Which inputs carry the rows [B, T, ...] of a node that works row by row; None where it does not."""
+    if node.domain == "tlite" and node.op in ("Linear", "RMSNorm"):
+        return [i for i in (0, 3) if node.optional(i) is not None] if node.op == "Linear" else [0]
+    if node.domain or node.op not in _ELEMENTWISE or len(node.output.dims) != 3:
+        return None
+    rows = [i for i, v in enumerate(node.inputs) if v is not None and len(v.dims) > 1]
+    shaped = all(len(node.input(i).dims) == 3 and equal(node.input(i).dims[1], node.output.dims[1]) for i in rows)
+    return rows if rows and shaped else None

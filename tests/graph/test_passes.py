@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.graphs import Array, Builder, apply, assert_same_results, ops
+from support.graphs import Array, Builder, apply, assert_same_results, ops, random_inputs
 
 from tlite_vk.graph.errors import GraphError
+from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.ir import Graph, Node, Value
+from tlite_vk.graph.ops.registry import Step
 from tlite_vk.graph.passes.base import Pass, Report, Rewriter, run_pass
 from tlite_vk.graph.passes.common_subexpressions import CommonSubexpressions
 from tlite_vk.graph.passes.embedding import Embedding
@@ -469,7 +471,33 @@ def test_a_norm_that_something_else_reads_stays_before_the_last_row() -> None:
     _, h = normed(b, "T")
     logits = b.node("MatMul", h, b.constant(matrix(8, 20)), name="logits")
     after, _ = apply(b.graph(logits, b.node("Relu", h)), Linear(), RmsNorm(), LastRow())
-    assert ops(after) == ["tlite.RMSNorm", "tlite.LastRow", "tlite.Linear", "Relu"]
+    assert ops(after) == ["tlite.RMSNorm", "Relu", "tlite.LastRow", "tlite.Linear"]
+
+
+def test_all_that_works_row_by_row_works_on_the_last_row_alone() -> None:
+    """A residual block behind something that mixes rows: both of its inputs are cut."""
+    b = Builder()
+    x = b.input("x", "B", "T", 8)
+    mixed = b.node("CumSum", x, b.constant(np.array(1)), name="mixed")
+    stream = b.node("Add", x, project(b, mixed, 8))
+    inner = b.node("Mul", b.node("Gelu", project(b, stream, 8)), b.constant(matrix(8)))
+    logits = b.node("MatMul", b.node("Add", stream, inner), b.constant(matrix(8, 20)), name="logits")
+    graph, _ = apply(b.graph(logits), Linear(), Residual())
+    after, _ = apply(graph, LastRow())
+    assert ops(after)[:3] == ["CumSum", "tlite.LastRow", "tlite.LastRow"]
+    assert all(n.output.dims[1] == 1 for n in after.nodes[1:])
+    inputs = random_inputs(graph, LENGTHS)
+    whole, last = evaluate(graph, inputs), evaluate(after, inputs, Step(0, 2))
+    np.testing.assert_allclose(last["logits"], whole["logits"][:, 1:2], rtol=1e-5, atol=1e-5)
+
+
+def test_what_mixes_rows_or_broadcasts_over_them_is_not_cut() -> None:
+    b = Builder()
+    x = b.input("x", "B", "T", 8)
+    per_row = b.node("Add", x, b.input("one_row", 1, 1, 8))
+    logits = b.node("MatMul", b.node("Softmax", per_row, axis=1), b.constant(matrix(8, 20)), name="logits")
+    after, _ = apply(b.graph(logits), Linear(), LastRow())
+    assert ops(after) == ["Add", "Softmax", "tlite.LastRow", "tlite.Linear"]
 
 
 def test_near_misses_of_last_row() -> None:

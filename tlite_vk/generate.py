@@ -37,6 +37,8 @@ NOT_A_TOKEN = 0xFFFFFFFF
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 Finish = Literal["stop", "length", "context"]
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
 
 
 @dataclass
@@ -95,21 +97,21 @@ class Model:
         return ids
 
     def generate(self, prompt: Prompt, *, max_tokens: int | None = None, sampling: SamplingOptions | None = None,
-                 stop: Sequence[str] = (), **options: Any) -> Iterator[str]:
+                 stop: Sequence[str] = (), progress: Progress | None = None, **options: Any) -> Iterator[str]:
         """Pieces of text as they come; control tokens are left out.
 
         max_tokens: at most this many new tokens (None: until the model stops or the context is full).
         stop: texts that end the answer and are not part of it. Options as in SamplingOptions (temperature, top_k,
-        top_p, seed, repetition_penalty); greedy by default.
+        top_p, seed, repetition_penalty); greedy by default. progress counts the prompt's tokens.
         Raises InputError for a prompt or option that does not fit, DeviceError if the device fails.
         """
         ids = self.encode(prompt)
         chosen = _sampling(sampling, options)
-        return self._text(ids, max_tokens, chosen, stop)
+        return self._text(ids, self._tokens(ids, max_tokens, chosen, progress), stop)
 
-    def _text(self, ids: list[int], max_tokens: int | None, sampling: SamplingOptions, stop: Sequence[str]) -> Iterator[str]:
+    def _text(self, ids: list[int], tokens: Iterator[int], stop: Sequence[str]) -> Iterator[str]:
         stream, guard = self._tokenizer().stream(ids), StopText(stop)
-        for token in self._tokens(ids, max_tokens, sampling):
+        for token in tokens:
             text = guard.push(stream.push(token))
             if text:
                 yield text
@@ -121,11 +123,12 @@ class Model:
             yield rest
 
     def generate_tokens(self, prompt: Prompt, *, max_tokens: int | None = None, sampling: SamplingOptions | None = None,
-                        **options: Any) -> Iterator[int]:
+                        progress: Progress | None = None, **options: Any) -> Iterator[int]:
         """Token ids as they come, without the stop token; arguments and errors as in `generate`."""
-        return self._tokens(self.encode(prompt), max_tokens, _sampling(sampling, options))
+        return self._tokens(self.encode(prompt), max_tokens, _sampling(sampling, options), progress)
 
-    def _tokens(self, ids: list[int], max_tokens: int | None, sampling: SamplingOptions) -> Iterator[int]:
+    def _tokens(self, ids: list[int], max_tokens: int | None, sampling: SamplingOptions,
+                progress: Progress | None) -> Iterator[int]:
         if max_tokens is not None and max_tokens < 0:
             raise InputError(f"max_tokens must be 0 or more, not {max_tokens}")
         if self._closed:
@@ -137,8 +140,9 @@ class Model:
             stops = self.tokenizer.stop_ids if self.tokenizer else frozenset[int]()
             room = self.context - len(ids) + 1  # the last token needs no slot
             limit = room if max_tokens is None else min(max_tokens, room)
-            source = self._greedy(ids, limit) if _on_device(sampling) else self._sampled(ids, limit, Sampler(sampling))
-            for token in source:
+            greedy = _on_device(sampling)
+            drawn = () if greedy else self._sampled(ids, limit, Sampler(sampling), progress)
+            for token in self._greedy(ids, limit, progress) if greedy else drawn:
                 if token in stops:
                     self.stats.finish = "stop"
                     return
@@ -148,7 +152,7 @@ class Model:
         finally:
             self._busy.release()
 
-    def prefill(self, ids: Sequence[int], *, start: int = 0, pick: bool = True) -> None:
+    def prefill(self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None) -> None:
         """Run tokens at positions start, start + 1, ...; the last chunk leaves its logits, or its choice with `pick`."""
         chunk = self.engine.chunk
         for first in range(0, len(ids), chunk):
@@ -158,13 +162,15 @@ class Model:
             entry = "prefill" if tokens > 1 else "decode"
             self.engine.feed(start + first, part)
             self.engine.run(Variant(entry, tokens, head=last, pick=last and pick, read=last and not pick))
+            if progress is not None:
+                progress(first + len(part), len(ids))
 
-    def _greedy(self, ids: list[int], limit: int) -> Iterator[int]:
+    def _greedy(self, ids: list[int], limit: int, progress: Progress | None) -> Iterator[int]:
         """Tokens chosen on the device; as many per submission as keep it short."""
         if limit <= 0:
             return
         started = time.perf_counter()
-        self.prefill(ids)
+        self.prefill(ids, progress=progress)
         done, batch = 1, 1
         self.stats.prefill_s = time.perf_counter() - started
         yield self._checked(self.engine.picked(0, 1)[0])
@@ -183,13 +189,13 @@ class Model:
             elif seconds > SUBMISSION_SECONDS:
                 batch = max(1, batch // 2)
 
-    def _sampled(self, ids: list[int], limit: int, sampler: Sampler) -> Iterator[int]:
+    def _sampled(self, ids: list[int], limit: int, sampler: Sampler, progress: Progress | None) -> Iterator[int]:
         """Tokens drawn on the host from the logits of each step."""
         if limit <= 0:
             return
         seen = list(ids)
         started = time.perf_counter()
-        self.prefill(ids, pick=False)
+        self.prefill(ids, pick=False, progress=progress)
         seen.append(sampler(self.engine.logits()[0], seen))
         self.stats.prefill_s = time.perf_counter() - started
         yield seen[-1]
@@ -282,7 +288,7 @@ def load(model: str | Path, *, device: Device | int | str | None = None, context
     chunk = -(-chunk // BUCKET) * BUCKET
     most = program.positions or DEFAULT_CONTEXT
     if context is not None and context > most:
-        raise InputError(f"the model knows {most} positions; a context of {context} does not fit")
+        raise InputError(f"the model knows {most} positions, a context of {context} does not fit; choose at most {most}")
     if window and program.window:
         raise InputError(f"the model has a window of its own ({program.window}); --window is for models without one")
     reach = window or program.window

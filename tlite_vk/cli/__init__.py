@@ -1,0 +1,67 @@
+"""The command line: `tlite-vk COMMAND`. One file per command; heavy imports wait until a command needs them.
+
+Exit codes: 0, 1 for an unexpected failure, 2 for wrong input, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+DEBUG = "TLITE_VK_DEBUG"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. Errors are one line on standard error."""
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it when it ends
+        return FAILED
+    except Exception as error:
+        if os.environ.get(DEBUG, "0") not in ("", "0"):
+            raise
+        if type(error).__name__ == "Abort":  # how older option parsers tell of Ctrl-C
+            return INTERRUPTED
+        message, code = _explained(error)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return code
+
+
+def _run(arguments: list[str]) -> int:
+    from .app import app
+
+    code = app(args=arguments, prog_name="tlite-vk", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """(what to tell the user, exit code)."""
+    from tlite_vk.errors import TliteError
+    from tlite_vk.graph.errors import GraphError
+
+    if isinstance(error, TliteError | GraphError):
+        return str(error), WRONG_INPUT
+    if hasattr(error, "format_message"):  # the option parser's own errors
+        command = getattr(getattr(error, "ctx", None), "command_path", "tlite-vk")
+        return f"{error.format_message().rstrip('.')}; see {command} --help", WRONG_INPUT
+    if isinstance(error, OSError) and error.errno is not None:
+        return _about_file(error), WRONG_INPUT
+    if isinstance(error, MemoryError):
+        return "not enough memory; close other programs or choose a smaller model or --context", WRONG_INPUT
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected {what}; run it again with {DEBUG}=1 and report what it prints", FAILED
+
+
+def _about_file(error: OSError) -> str:
+    why = error.strerror or type(error).__name__
+    if error.errno == errno.ENOSPC:
+        why = "no space left; free some"
+    return f"cannot use {error.filename}: {why}" if error.filename else f"cannot write the output: {why}"

@@ -1,0 +1,44 @@
+"""The commands, by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import bench, convert, evaluate, fetch, info, run
+
+app = typer.Typer(
+    name="tlite-vk",
+    help="Transformer models on any Vulkan device: ONNX in, text out, computed by GLSL shaders.",
+    epilog="First steps: tlite-vk fetch smollm2-135m, then convert, then run.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from tlite_vk import __version__
+
+        typer.echo(f"tlite-vk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("info")(info.info)
+app.command("fetch")(fetch.fetch)
+app.command("convert")(convert.convert)
+app.command("run")(run.run)
+app.command("bench")(bench.bench)
+app.command("eval")(evaluate.evaluate)

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,50 +147,61 @@ def test_timestamps_grow_and_are_taken_again_each_time(any_device: Device) -> No
     assert recording.timestamps() != first
 
 
+class LongWork:
+    """A recording with the number of repetitions that keep its device busy for a good part of a second."""
+
+    def __init__(self, device: Device) -> None:
+        self.values = numbers(100_000)
+        spans = upload(device, self.values), upload(device, np.zeros_like(self.values))
+        self.recording = record_chain(device, make_pipeline(device, 3), spans, 200, barriers=True)
+        begin = time.perf_counter()
+        self.recording.run()
+        self.repeat = 1 + int(0.4 / (time.perf_counter() - begin))
+        self.target = spans[0]
+
+    def check(self) -> None:
+        """The result after one submission of all repetitions."""
+        assert np.array_equal(self.target.read(), expected_chain(self.values, 3, 200 * (1 + self.repeat)))
+
+
 def test_wait_with_a_time_limit_leaves_the_submission_intact(any_device: Device) -> None:
-    x = numbers(400_000)
-    spans = upload(any_device, x), upload(any_device, np.zeros_like(x))
-    recording = record_chain(any_device, make_pipeline(any_device, 3), spans, 200, barriers=True)
-    recording.submit()
+    work = LongWork(any_device)
+    work.recording.submit(work.repeat)
     waits = 0
-    while not recording.wait(0.0):
-        assert recording.pending
+    while not work.recording.wait(0.0):
+        assert work.recording.pending
         waits += 1
     assert waits > 0
-    assert np.array_equal(spans[0].read(), expected_chain(x, 3, 200))
+    work.check()
 
 
 def test_waiting_lets_other_threads_run(any_device: Device) -> None:
-    x = numbers(400_000)
-    spans = upload(any_device, x), upload(any_device, np.zeros_like(x))
-    recording = record_chain(any_device, make_pipeline(any_device, 3), spans, 200, barriers=True)
-    recording.submit()
-    waiter = threading.Thread(target=recording.wait)
+    work = LongWork(any_device)
+    work.recording.submit(work.repeat)
+    waiter = threading.Thread(target=work.recording.wait)
     waiter.start()
-    assert np.array_equal(expected_chain(x, 1, 1), x + np.uint32(1))
-    assert waiter.is_alive()  # this line ran while the other thread waited
+    assert sum(range(1000)) == 499500
+    assert waiter.is_alive()  # this thread ran while the other one waited
     waiter.join()
-    assert np.array_equal(spans[0].read(), expected_chain(x, 3, 200))
+    work.check()
 
 
 def test_an_interrupted_wait_can_be_taken_up_again(any_device: Device) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    x = numbers(100_000)
-    spans = upload(any_device, x), upload(any_device, np.zeros_like(x))
-    recording = record_chain(any_device, make_pipeline(any_device, 3), spans, 200, barriers=True)
+    work = LongWork(any_device)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        recording.submit(repeat=3)
+        work.recording.submit(work.repeat)
         signal.setitimer(signal.ITIMER_REAL, 0.001)
         with pytest.raises(KeyboardInterrupt):
-            recording.wait()
+            work.recording.wait()
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert recording.pending
-    assert recording.wait()
-    assert np.array_equal(spans[0].read(), expected_chain(x, 3, 600))
+    assert work.recording.pending
+    assert work.recording.wait()
+    work.check()
 
 
 def test_an_empty_recording_runs(any_device: Device) -> None:

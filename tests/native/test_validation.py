@@ -78,13 +78,15 @@ def test_everything_else_is_silent(open_driver: Callable[..., Device]) -> None:
 
 
 @pytest.mark.parametrize(("switch", "found"), [("1", True), ("0", False), (None, False)])
-def test_the_environment_turns_it_on(open_driver: Callable[..., Device], switch: str | None, found: bool) -> None:
+def test_the_environment_turns_it_on(
+    open_driver: Callable[..., Device], main_driver: str, switch: str | None, found: bool
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if switch is None:
             patch.delenv("TLITE_VK_VALIDATION", raising=False)
         else:
             patch.setenv("TLITE_VK_VALIDATION", switch)
-        device = open_driver("lavapipe")
+        device = open_driver(main_driver)
     x = np.arange(64, dtype=np.uint32)
     spans = upload(device, x), upload(device, x)
     record_chain(device, make_pipeline(device), spans, 2, barriers=False)
@@ -93,7 +95,7 @@ def test_the_environment_turns_it_on(open_driver: Callable[..., Device], switch:
 
 def test_nothing_is_printed() -> None:
     """Neither the layer nor Kompute writes to the terminal."""
-    environment = {**os.environ, "TLITE_VK_VALIDATION": "1", "PYTHONPATH": "tests"}
+    environment = {**os.environ, "TLITE_VK_VALIDATION": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", CHAIN], env=environment, capture_output=True, text=True, check=True
     )

@@ -67,7 +67,8 @@ def record_chain(device: Device, pipeline: Pipeline, spans: tuple[Span, Span], l
 
 
 def expected_chain(values: Values, scale: int, links: int) -> Values:
-    """What record_chain computes."""
+    """What record_chain computes: values * scale**links + (1 + scale + ... + scale**(links - 1)), modulo 2**32."""
+    factor, offset = 1, 0
     for _ in range(links):
-        values = values * np.uint32(scale) + np.uint32(1)
-    return values
+        factor, offset = factor * scale % 2**32, (offset * scale + 1) % 2**32
+    return values * np.uint32(factor) + np.uint32(offset)

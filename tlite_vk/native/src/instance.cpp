@@ -15,9 +15,15 @@ constexpr const char* kNoDriver =
     "no Vulkan driver was found; a GPU's own driver brings one, and a CPU one comes with: "
     "apt-get install mesa-vulkan-drivers";
 
+/// Whether a layer older than the driver merely says that it does not know an extension (Debian 12's and
+/// VK_KHR_cooperative_matrix).
+bool only_says_it_is_old(const char* text) {
+    return std::strstr(text, "added to a later version of the Vulkan header") || std::strstr(text, "is not supported by this layer");
+}
+
 VKAPI_ATTR VkBool32 VKAPI_CALL collect(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
                                        const VkDebugUtilsMessengerCallbackDataEXT* data, void* user) {
-    static_cast<Instance*>(user)->add_message(data->pMessage);
+    if (!only_says_it_is_old(data->pMessage)) static_cast<Instance*>(user)->add_message(data->pMessage);
     return VK_FALSE;
 }
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import GraphError
-
-if TYPE_CHECKING:
-    from onnx import TensorProto
 
 EXTERNAL = 1  # TensorProto.DataLocation
 
@@ -50,8 +47,8 @@ class ExternalFiles:
         return np.asarray(np.memmap(path, np.uint8, "r"))
 
 
-def tensor_bytes(proto: TensorProto, files: ExternalFiles) -> npt.NDArray[np.uint8] | None:
-    """The raw bytes of a tensor, mapped or in the protobuf; None where its elements are in typed lists."""
+def tensor_bytes(proto: Any, files: ExternalFiles) -> npt.NDArray[np.uint8] | None:
+    """The raw bytes of an ONNX TensorProto, mapped or in the protobuf; None where its elements are in typed lists."""
     if proto.data_location != EXTERNAL:
         return np.frombuffer(proto.raw_data, np.uint8) if proto.HasField("raw_data") else None
     fields: dict[str, Any] = {e.key: e.value for e in proto.external_data}

@@ -16,15 +16,18 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from . import ops  # noqa: F401  (registers the operators)
 from .dimtext import parse_dim
 from .errors import GraphError
 from .external import ExternalFiles, tensor_bytes
 from .ir import Graph, Node, Value, toposort
 from .ops.dtypes import bits, from_onnx, numpy_dtype
+from .ops.registry import find_operator
 from .shape import MAX_DIM, Dim, Shape, symbol
 from .upgrade import upgrade
 
 MAX_FILE = 2**31 - 1  # what protobuf can hold
+MAX_EXPANSIONS = 4  # definitions made of operators that are themselves defined by others
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # Inputs that may be empty along one axis, by structure: (operator, input index) -> axis; a past of no tokens.
 _PAST_INPUTS = {("Attention", 4): 2, ("Attention", 5): 2, ("GroupQueryAttention", 3): 2, ("GroupQueryAttention", 4): 2}
@@ -53,7 +56,7 @@ def from_proto(proto: onnx.ModelProto, path: str | Path = "model.onnx") -> Graph
             proto = onnx.inliner.inline_local_functions(proto)
         except (RuntimeError, ValueError) as error:
             raise GraphError(f"{path}: its model-local functions cannot be inlined ({_one_line(error)})") from error
-    return _Loader(proto, ExternalFiles(path)).graph()
+    return _Loader(_expand(proto), ExternalFiles(path)).graph()
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -68,6 +71,49 @@ def _read(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise GraphError(f"{path} cannot be read: {error.strerror}") from error
     return proto
+
+
+def _expand(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with operators that we do not define replaced by the standard's own definition, where it has one."""
+    versions = {("" if e.domain == "ai.onnx" else e.domain): int(e.version) for e in proto.opset_import}
+    for _ in range(MAX_EXPANSIONS):
+        wanted = {_kind(node) for node in proto.graph.node if _is_defined_by_others(node, versions)}
+        if not wanted:
+            break
+        for node in proto.graph.node:
+            if _kind(node) in wanted:
+                _write_defaults(node, versions)
+        try:
+            proto = onnx.inliner.inline_selected_functions(proto, sorted(wanted), inline_schema_functions=True)
+        except (RuntimeError, ValueError):
+            break  # the operator is refused by name later
+    return proto
+
+
+def _kind(node: onnx.NodeProto) -> tuple[str, str]:
+    return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+
+
+def _schema(node: onnx.NodeProto, versions: dict[str, int]) -> Any:
+    domain, op = _kind(node)
+    try:
+        return onnx.defs.get_schema(op, versions.get(domain, 1), domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _is_defined_by_others(node: onnx.NodeProto, versions: dict[str, int]) -> bool:
+    domain, op = _kind(node)
+    schema = _schema(node, versions) if find_operator(op, domain) is None else None
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _write_defaults(node: onnx.NodeProto, versions: dict[str, int]) -> None:
+    """Write out the attributes left to their defaults: inlining would lose those."""
+    given = {a.name for a in node.attribute}
+    for name, attribute in _schema(node, versions).attributes.items():
+        if name not in given and attribute.default_value.name:
+            node.attribute.append(attribute.default_value)
 
 
 def _one_line(error: Exception) -> str:

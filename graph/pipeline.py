@@ -8,6 +8,7 @@ from collections.abc import Callable
 from .errors import GraphError
 from .infer import infer
 from .ir import Graph
+from .passes.activation import Activation
 from .passes.base import Pass, Report, run_pass
 from .passes.common_subexpressions import CommonSubexpressions
 from .passes.embedding import Embedding
@@ -26,7 +27,7 @@ from .passes.rms_norm import RmsNorm
 from .roles import find_roles
 
 CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
-FUSE: tuple[Pass, ...] = (Linear(), Embedding(), RmsNorm(), Gated(), Residual())
+FUSE: tuple[Pass, ...] = (Linear(), Embedding(), RmsNorm(), Gated(), Activation(), Residual())
 GENERATE: tuple[Pass, ...] = (RingAttention(), MergeQkv(), LastRow(), GenerationInputs())
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 

@@ -105,8 +105,10 @@ def attention(
     scale: float | None = None,
     softcap: float = 0.0,
     softmax_precision: int | None = None,
+    left_window_size: int = -1,
+    right_window_size: int = -1,
 ) -> tuple[Array, Array, Array, Array]:
-    """Scaled dot-product attention with grouped heads; causal rows are aligned to the end of the valid keys."""
+    """Scaled dot-product attention with grouped heads; rows are aligned to the end of the valid keys."""
     flat = q.ndim == 3
     q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
     past = 0
@@ -121,9 +123,14 @@ def attention(
         scores = np.asarray(softcap * np.tanh(scores / softcap), scores.dtype)
     bias = _bias(mask, columns)
     slot = np.arange(columns)
+    first = np.asarray(past) if nonpad is None else (nonpad.reshape(-1, 1, 1, 1) - rows)
+    ahead = slot - (np.arange(rows)[:, None] + first)  # how far a key lies after its query
     if is_causal:
-        first = np.asarray(past) if nonpad is None else (nonpad.reshape(-1, 1, 1, 1) - rows)
-        bias = np.where(slot <= np.arange(rows)[:, None] + first, bias, -np.inf)
+        bias = np.where(ahead <= 0, bias, -np.inf)
+    if left_window_size >= 0:
+        bias = np.where(ahead >= -left_window_size, bias, -np.inf)
+    if right_window_size >= 0:
+        bias = np.where(ahead <= right_window_size, bias, -np.inf)
     if nonpad is not None:
         bias = np.where(slot < nonpad.reshape(-1, 1, 1, 1), bias, -np.inf)
     biased = scores + bias.astype(scores.dtype)
@@ -164,6 +171,8 @@ def _(
     scale: float | None = None,
     softcap: float = 0.0,
     softmax_precision: int | None = None,
+    left_window_size: int = -1,
+    right_window_size: int = -1,
 ) -> tuple[Tensor, ...]:
     batch, heads, rows, width = _head_shape(q, q_num_heads)
     _, kv_heads, columns, k_width = _head_shape(k, kv_num_heads)

@@ -61,7 +61,7 @@ class RingAttention(Pass):
             "head_dim": head_dim,
             "scale": float(node.attributes.get("scale", head_dim**-0.5)),
             "softcap": float(node.attributes.get("softcap", 0.0)),
-            "window": 0,
+            "window": node.attributes.get("left_window_size", -1) + 1,
             "q_offset": 0,
             "k_offset": 0,
             "v_offset": 0,

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tlite_vk.graph.errors import GraphError
-from tlite_vk.graph.evaluate import constant_array
+from tlite_vk.graph.evaluate import constant_array, evaluate
 from tlite_vk.graph.infer import infer
 from tlite_vk.graph.onnx_load import from_proto, load_model
 from tlite_vk.graph.shape import lower_bound, symbol
@@ -302,3 +302,12 @@ def test_a_subgraph_is_refused_by_operator_and_node(tmp_path: Path) -> None:
     condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
     message = refusal(saved(tmp_path, model([node], inputs=[X, condition])))
     assert "operator If" in message and "node 'choice'" in message
+
+
+def test_an_operator_that_the_standard_defines_by_others_is_expanded() -> None:
+    """MeanVarianceNormalization has no definition of ours; its default axes must survive."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 4, 5])
+    graph = infer(from_proto(model([helper.make_node("MeanVarianceNormalization", ["x"], ["y"])], [], inputs=[x])))
+    array = np.random.default_rng(0).normal(3, 2, (2, 3, 4, 5)).astype(np.float32)
+    expected = (array - array.mean((0, 2, 3), keepdims=True)) / array.std((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(evaluate(graph, {"x": array})["y"], expected, rtol=1e-4, atol=1e-4)

@@ -10,6 +10,7 @@ from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.ir import Graph, Node, Value
 from tlite_vk.graph.ops.registry import Step
+from tlite_vk.graph.passes.activation import Activation
 from tlite_vk.graph.passes.base import Pass, Report, Rewriter, run_pass
 from tlite_vk.graph.passes.common_subexpressions import CommonSubexpressions
 from tlite_vk.graph.passes.embedding import Embedding
@@ -393,6 +394,36 @@ def test_a_swish_with_another_slope_is_no_gate() -> None:
     x = b.input("x", "B", "T", 8)
     y = b.node("Mul", b.node("Swish", project(b, x), alpha=2.0), project(b, x))
     check(b, [y], [Linear(), Gated()], ["tlite.Linear", "Swish", "tlite.Linear", "Mul"])
+
+
+# --- activation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["relu", "silu", "swish", "gelu", "gelu_tanh"])
+def test_an_activation_goes_into_its_projection(kind: str) -> None:
+    b = Builder()
+    y = project(b, b.input("x", "B", "T", 8))
+    if kind == "silu":
+        y = b.node("Mul", y, b.node("Sigmoid", y))
+    elif kind in ("relu", "swish"):
+        y = b.node(kind.capitalize(), y)
+    else:
+        y = b.node("Gelu", y, approximate="tanh" if kind == "gelu_tanh" else "none")
+    after, _ = check(b, [b.node("Neg", y)], [Linear(), Activation()], ["tlite.Linear", "Neg"])
+    assert after.nodes[0].attributes == {"activation": "silu" if kind == "swish" else kind}
+
+
+def test_near_misses_of_activation() -> None:
+    b = Builder()
+    y = project(b, b.input("x", "B", "T", 8))
+    rejected(b, [b.node("Relu", y), b.node("Neg", y)], Activation(), "used elsewhere", [Linear()])
+    b = Builder()
+    y = b.node("Add", project(b, b.input("x", "B", "T", 8)), b.input("r", "B", "T", 6))
+    rejected(b, [b.node("Relu", y)], Activation(), "or a residual", [Linear(), Residual()])
+    b = Builder()
+    y = b.node("Relu", b.node("Relu", project(b, b.input("x", "B", "T", 8))))
+    after, report = apply(b.graph(y), Linear(), Activation())
+    assert ops(after) == ["tlite.Linear", "Relu"] and "already has" in report.rejections()[0].detail
 
 
 # --- residual, norm into linear, last row ----------------------------------------------------------------------------

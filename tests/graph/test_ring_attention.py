@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.graphs import Array, Builder, apply, ops
-from support.llama import Llama, build_llama
+from support.llama import Llama, build_llama, step_inputs
 
+from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.ir import Graph, Node, Value
 from tlite_vk.graph.ops.fused import ring_attention
 from tlite_vk.graph.ops.registry import Step
@@ -211,3 +212,16 @@ def test_a_rejected_ring_is_explained_to_the_user() -> None:
     find(graph, "Attention").attributes["is_causal"] = 0
     with pytest.raises(Exception, match=r"cannot generate with a cache .*not causal"):
         optimize(graph, generate=True)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_sliding_window_is_kept(left: int) -> None:
+    config = Llama(layers=1, weights="float32")
+    graph = build_llama(config)
+    find(graph, "Attention").attributes["left_window_size"] = left
+    fused, _ = optimize(graph, generate=True)
+    assert find(fused, "RingAttention").attributes["window"] == left + 1
+    inputs = step_inputs(graph, config, 4, 5, 16)
+    expected = evaluate(graph, inputs)["logits"][:, -1:]
+    got = evaluate(fused, {v.name: inputs[v.name] for v in fused.inputs}, Step(5, 4))["logits"]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)

@@ -13,78 +13,6 @@ from numpy.typing import NDArray
 _Writable: TypeAlias = NDArray[Any] | bytearray | memoryview
 _Readable: TypeAlias = _Writable | bytes
 
-class DeviceInfo:
-    """What is known of a device before it is opened."""
-
-    @property
-    def index(self) -> int:
-        """its place in list_devices()"""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def device_type(self) -> str:
-        """'cpu', 'integrated', 'discrete', 'virtual' or 'other'"""
-
-    @property
-    def driver_name(self) -> str: ...
-    @property
-    def driver_info(self) -> str: ...
-    @property
-    def driver_version(self) -> int:
-        """in the vendor's own encoding"""
-
-    @property
-    def vendor_id(self) -> int: ...
-    @property
-    def device_id(self) -> int: ...
-    @property
-    def api_version(self) -> tuple[int, int, int]:
-        """major, minor, patch"""
-
-    @property
-    def pipeline_cache_uuid(self) -> str:
-        """32 hexadecimal digits; changes with the driver"""
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """what the device can do at most (max_...), or needs at least (min_..._alignment), in bytes or counts"""
-
-    @property
-    def features(self) -> dict[str, bool]:
-        """what is offered, and enabled on an opened device"""
-
-    @property
-    def max_workgroup_size(self) -> tuple[int, int, int]:
-        """invocations along x, y, z"""
-
-    @property
-    def max_workgroup_count(self) -> tuple[int, int, int]:
-        """workgroups along x, y, z"""
-
-    @property
-    def timestamp_period(self) -> float:
-        """nanoseconds per tick"""
-
-    @property
-    def heaps(self) -> list[tuple[int, bool]]:
-        """(bytes, whether it is the device's own) of each memory heap"""
-
-    @property
-    def device_bytes(self) -> int:
-        """bytes of all heaps of the device's own"""
-
-    @property
-    def host_bytes(self) -> int:
-        """bytes of all other heaps"""
-
-    @property
-    def cooperative_matrix_shapes(self) -> list[tuple[int, int, int, str, str, str, str, str]]:
-        """(M, N, K, type of A, of B, of C, of the result, scope), in the driver's order, without the saturating ones"""
-
-def list_devices() -> list[DeviceInfo]:
-    """Every device of every installed driver. DeviceError without loader, driver or device."""
-
 class Buffer:
     """Device memory. Reads and writes of a mapped buffer don't wait for work under way."""
 
@@ -161,6 +89,75 @@ class Recording:
     def close(self) -> None:
         """Waits for work under way and frees the commands."""
 
+class DeviceInfo:
+    """What is known of a device before it is opened."""
+
+    @property
+    def index(self) -> int:
+        """its place in list_devices()"""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def device_type(self) -> str:
+        """'cpu', 'integrated', 'discrete', 'virtual' or 'other'"""
+
+    @property
+    def driver_name(self) -> str: ...
+    @property
+    def driver_info(self) -> str: ...
+    @property
+    def driver_version(self) -> int:
+        """in the vendor's own encoding"""
+
+    @property
+    def vendor_id(self) -> int: ...
+    @property
+    def device_id(self) -> int: ...
+    @property
+    def api_version(self) -> tuple[int, int, int]:
+        """major, minor, patch"""
+
+    @property
+    def pipeline_cache_uuid(self) -> str:
+        """32 hexadecimal digits; changes with the driver"""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """what the device can do at most (max_...), or needs at least (min_..._alignment), in bytes or counts"""
+
+    @property
+    def features(self) -> dict[str, bool]:
+        """what is offered, and enabled on an opened device"""
+
+    @property
+    def max_workgroup_size(self) -> tuple[int, int, int]:
+        """invocations along x, y, z"""
+
+    @property
+    def max_workgroup_count(self) -> tuple[int, int, int]:
+        """workgroups along x, y, z"""
+
+    @property
+    def timestamp_period(self) -> float:
+        """nanoseconds per tick"""
+
+    @property
+    def heaps(self) -> list[tuple[int, bool]]:
+        """(bytes, whether it is the device's own) of each memory heap"""
+
+    @property
+    def device_bytes(self) -> int:
+        """bytes of all heaps of the device's own"""
+
+    @property
+    def host_bytes(self) -> int:
+        """bytes of all other heaps"""
+
+    @property
+    def cooperative_matrix_shapes(self) -> list[tuple[int, int, int, str, str, str, str, str]]:
+        """(M, N, K, type of A, of B, of C, of the result, scope), in the driver's order, without the saturating ones"""
+
 class Device:
     """An opened device. What is made from it keeps it alive, in any order of destruction."""
 
@@ -211,6 +208,9 @@ class Device:
     def clear_validation_messages(self) -> None: ...
     def close(self) -> None:
         """Gives up this handle; the device goes when nothing made from it is left."""
+
+def list_devices() -> list[DeviceInfo]:
+    """Every device of every installed driver. DeviceError without loader, driver or device."""
 
 def open(index: int = 0, *, low_priority: bool = True, validation: bool = False, staging: bool = False) -> Device:
     """

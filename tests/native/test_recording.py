@@ -194,10 +194,11 @@ def test_an_interrupted_wait_can_be_taken_up_again(any_device: Device) -> None:
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         work.recording.submit(work.repeat)
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
         with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
             work.recording.wait()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert work.recording.pending
     assert work.recording.wait()

@@ -12,7 +12,8 @@ constexpr size_t kCacheHeader = 16 + VK_UUID_SIZE; // VkPipelineCacheHeaderVersi
 
 } // namespace
 
-Device::Device(int64_t index, const DeviceOptions& options) : instance_(std::make_shared<Instance>(options.validation)) {
+Device::Device(int64_t index, const DeviceOptions& options)
+    : instance_(std::make_shared<Instance>(options.validation)) {
     physical_ = std::make_shared<vk::PhysicalDevice>(instance_->device(index));
     Features features(*physical_, instance_->api_version());
     info_ = describe(*instance_, *physical_, index, features);
@@ -90,15 +91,15 @@ vk::DeviceMemory Device::allocate_memory(const vk::MemoryRequirements& needs, ui
             why = "out of host memory";
         }
     }
-    fail(info_.name, ": cannot allocate ", needs.size, " bytes (", why, "); ", used_.load(), " bytes are in use and the heap has ",
-         heap, "; use a smaller model, context or chunk");
+    fail(info_.name, ": cannot allocate ", needs.size, " bytes (", why, "); ", used_.load(),
+         " bytes are in use and the heap has ", heap, "; use a smaller model, context or chunk");
 }
 
 Allocation Device::allocate(uint64_t size, Placement placement) {
     if (size == 0) fail("a buffer needs at least one byte");
     if (size > limit("max_buffer_size"))
-        fail(info_.name, ": a buffer of ", size, " bytes is over the device's limit of ", limit("max_buffer_size"), "; ",
-             used_.load(), " bytes are in use");
+        fail(info_.name, ": a buffer of ", size, " bytes is over the device's limit of ", limit("max_buffer_size"),
+             "; ", used_.load(), " bytes are in use");
     using U = vk::BufferUsageFlagBits;
     vk::BufferCreateInfo info({}, (size + 15) / 16 * 16,
                               U::eStorageBuffer | U::eUniformBuffer | U::eUniformTexelBuffer | U::eTransferSrc |

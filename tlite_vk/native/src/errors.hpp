@@ -11,8 +11,7 @@ struct DeviceError : std::runtime_error {
 };
 
 /// Throws a DeviceError whose message is the arguments, written one after the other.
-template <typename... Parts>
-[[noreturn]] void fail(const Parts&... parts) {
+template <typename... Parts> [[noreturn]] void fail(const Parts&... parts) {
     std::ostringstream text;
     (text << ... << parts);
     throw DeviceError(text.str());

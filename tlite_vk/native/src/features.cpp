@@ -6,8 +6,7 @@ namespace tlite {
 namespace {
 
 /// Puts `part` into the chain behind `head`.
-template <typename Part>
-void link(vk::PhysicalDeviceFeatures2& head, Part& part) {
+template <typename Part> void link(vk::PhysicalDeviceFeatures2& head, Part& part) {
     part.pNext = head.pNext;
     head.pNext = &part;
 }

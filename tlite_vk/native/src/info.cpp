@@ -109,7 +109,8 @@ void fill_features(DeviceInfo& info, const Features& f, const Properties& p) {
     using Op = vk::SubgroupFeatureFlagBits;
     const bool compute = static_cast<bool>(p.subgroup.supportedStages & vk::ShaderStageFlagBits::eCompute);
     auto subgroup = [&](Op op) { return compute && static_cast<bool>(p.subgroup.supportedOperations & op); };
-    const bool sized = static_cast<bool>(p.subgroup_size.requiredSubgroupSizeStages & vk::ShaderStageFlagBits::eCompute);
+    const bool sized =
+        static_cast<bool>(p.subgroup_size.requiredSubgroupSizeStages & vk::ShaderStageFlagBits::eCompute);
     info.features = {
         {"float16", f.arithmetic.shaderFloat16},
         {"int8", f.arithmetic.shaderInt8},
@@ -160,7 +161,8 @@ uint32_t compute_family(vk::PhysicalDevice device) {
         if (!graphics) return i;
         if (best < 0) best = static_cast<int>(i);
     }
-    if (best < 0) fail(device.getProperties().deviceName.data(), " has no queue for compute work; choose another device");
+    if (best < 0)
+        fail(device.getProperties().deviceName.data(), " has no queue for compute work; choose another device");
     return static_cast<uint32_t>(best);
 }
 

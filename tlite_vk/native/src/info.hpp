@@ -13,7 +13,8 @@
 namespace tlite {
 
 /// M, N, K, then the component types of A, B, C and the result, then the scope.
-using MatrixShape = std::tuple<uint32_t, uint32_t, uint32_t, std::string, std::string, std::string, std::string, std::string>;
+using MatrixShape =
+    std::tuple<uint32_t, uint32_t, uint32_t, std::string, std::string, std::string, std::string, std::string>;
 
 struct DeviceInfo {
     int64_t index = 0;
@@ -24,7 +25,7 @@ struct DeviceInfo {
     std::map<std::string, uint64_t> limits;
     std::map<std::string, bool> features;
     std::tuple<uint64_t, uint64_t, uint64_t> max_workgroup_size, max_workgroup_count;
-    double timestamp_period = 0; ///< nanoseconds per tick
+    double timestamp_period = 0;                  ///< nanoseconds per tick
     std::vector<std::pair<uint64_t, bool>> heaps; ///< bytes, and whether the heap is the device's own
     uint64_t device_bytes = 0, host_bytes = 0;
     std::vector<MatrixShape> matrix_shapes;

@@ -18,7 +18,8 @@ constexpr const char* kNoDriver =
 /// Whether a layer older than the driver merely says that it does not know an extension (Debian 12's and
 /// VK_KHR_cooperative_matrix).
 bool only_says_it_is_old(const char* text) {
-    return std::strstr(text, "added to a later version of the Vulkan header") || std::strstr(text, "is not supported by this layer");
+    return std::strstr(text, "added to a later version of the Vulkan header") ||
+           std::strstr(text, "is not supported by this layer");
 }
 
 VKAPI_ATTR VkBool32 VKAPI_CALL collect(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
@@ -74,15 +75,16 @@ Instance::Instance(bool validation) {
     }
     load_functions(handle_);
     if (validation) {
-        auto create = reinterpret_cast<PFN_vkCreateDebugUtilsMessengerEXT>(handle_.getProcAddr("vkCreateDebugUtilsMessengerEXT"));
-        if (!create || create(handle_, &messenger, nullptr, &messenger_) != VK_SUCCESS)
-            messenger_ = VK_NULL_HANDLE;
+        auto create =
+            reinterpret_cast<PFN_vkCreateDebugUtilsMessengerEXT>(handle_.getProcAddr("vkCreateDebugUtilsMessengerEXT"));
+        if (!create || create(handle_, &messenger, nullptr, &messenger_) != VK_SUCCESS) messenger_ = VK_NULL_HANDLE;
     }
 }
 
 Instance::~Instance() {
     if (messenger_) {
-        auto destroy = reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(handle_.getProcAddr("vkDestroyDebugUtilsMessengerEXT"));
+        auto destroy = reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(
+            handle_.getProcAddr("vkDestroyDebugUtilsMessengerEXT"));
         if (destroy) destroy(handle_, messenger_, nullptr);
     }
     if (handle_) handle_.destroy();

@@ -31,13 +31,15 @@ void open_loader() {
     try {
         auto opened = std::make_unique<vk::DynamicLoader>();
         auto entry = opened->getProcAddress<PFN_vkGetInstanceProcAddr>("vkGetInstanceProcAddr");
-        if (!entry) fail("the Vulkan loader libvulkan.so.1 is damaged; reinstall it: apt-get install --reinstall libvulkan1");
+        if (!entry)
+            fail("the Vulkan loader libvulkan.so.1 is damaged; reinstall it: apt-get install --reinstall libvulkan1");
         VULKAN_HPP_DEFAULT_DISPATCHER.init(entry);
         loader = opened.release();
     } catch (const DeviceError&) {
         throw;
     } catch (const std::runtime_error&) {
-        fail("the Vulkan loader (libvulkan.so.1) is not installed; try: apt-get install libvulkan1 mesa-vulkan-drivers");
+        fail(
+            "the Vulkan loader (libvulkan.so.1) is not installed; try: apt-get install libvulkan1 mesa-vulkan-drivers");
     }
     if (!VULKAN_HPP_DEFAULT_DISPATCHER.vkEnumerateInstanceVersion)
         fail("the Vulkan loader only knows Vulkan 1.0; version 1.1 or newer is needed: upgrade libvulkan1");

@@ -69,7 +69,8 @@ void Staging::copy(vk::Buffer from, vk::Buffer to, vk::BufferCopy region) {
     record_global_barrier(commands_);
     commands_.end();
     device_.submit({commands_}, fence_);
-    if (device_->waitForFences(fence_, VK_TRUE, UINT64_MAX) != vk::Result::eSuccess) fail("a copy to or from the device did not end");
+    if (device_->waitForFences(fence_, VK_TRUE, UINT64_MAX) != vk::Result::eSuccess)
+        fail("a copy to or from the device did not end");
 }
 
 void Staging::write(vk::Buffer target, const void* source, uint64_t bytes, uint64_t offset) {

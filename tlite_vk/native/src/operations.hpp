@@ -45,13 +45,17 @@ struct DispatchOp final : Operation {
 };
 
 struct CopyOp final : Operation {
-    void record(const vk::CommandBuffer& commands) override { commands.copyBuffer(from->handle(), to->handle(), region); }
+    void record(const vk::CommandBuffer& commands) override {
+        commands.copyBuffer(from->handle(), to->handle(), region);
+    }
     std::shared_ptr<Buffer> from, to;
     vk::BufferCopy region;
 };
 
 struct FillOp final : Operation {
-    void record(const vk::CommandBuffer& commands) override { commands.fillBuffer(buffer->handle(), offset, bytes, value); }
+    void record(const vk::CommandBuffer& commands) override {
+        commands.fillBuffer(buffer->handle(), offset, bytes, value);
+    }
     std::shared_ptr<Buffer> buffer;
     uint64_t offset = 0, bytes = 0;
     uint32_t value = 0;

@@ -38,7 +38,8 @@ Binding Binding::parse(const std::string& name) {
     if (name == "uniform") return {vk::DescriptorType::eUniformBuffer};
     std::string known;
     for (const auto& texel : kTexelFormats) {
-        if (name == std::string("texel_") + texel.name) return {vk::DescriptorType::eUniformTexelBuffer, texel.format, texel.bytes};
+        if (name == std::string("texel_") + texel.name)
+            return {vk::DescriptorType::eUniformTexelBuffer, texel.format, texel.bytes};
         known += std::string(", texel_") + texel.name;
     }
     fail("unknown binding '", name, "'; use one of storage, uniform", known);
@@ -76,7 +77,8 @@ void Pipeline::check(const PipelineOptions& options) const {
     };
     auto at_most = [&](uint64_t asked, const char* limit, const char* what) {
         if (asked > device.limit(limit))
-            fail("a shader with ", asked, " ", what, " is over the limit of ", device.info().name, ": ", device.limit(limit));
+            fail("a shader with ", asked, " ", what, " is over the limit of ", device.info().name, ": ",
+                 device.limit(limit));
     };
     at_most(count(vk::DescriptorType::eStorageBuffer), "max_storage_buffers_per_stage", "storage buffers");
     at_most(count(vk::DescriptorType::eUniformBuffer), "max_uniform_buffers_per_stage", "uniform buffers");
@@ -101,7 +103,8 @@ void Pipeline::check_subgroups(const PipelineOptions& options) const {
         fail(device.info().name, " cannot fix the subgroup size; leave subgroup_size at 0");
     const uint64_t lo = device.limit("min_subgroup_size"), hi = device.limit("max_subgroup_size");
     if (size < lo || size > hi || (size & (size - 1)))
-        fail("subgroup size ", size, " is not a power of two from ", lo, " to ", hi, ", the range of ", device.info().name);
+        fail("subgroup size ", size, " is not a power of two from ", lo, " to ", hi, ", the range of ",
+             device.info().name);
 }
 
 // Drivers do not check these: the ones at hand compute something else, or crash.
@@ -119,7 +122,8 @@ void Pipeline::check_shader(const ShaderFacts& facts) const {
                  device_->limit("max_workgroup_invocations"), " in all, ", most_x, " x ", most_y, " x ", most_z);
     }
     if (facts.push_bytes > push_bytes_)
-        fail("the shader reads ", facts.push_bytes, " bytes of push constants, but the pipeline declares ", push_bytes_);
+        fail("the shader reads ", facts.push_bytes, " bytes of push constants, but the pipeline declares ",
+             push_bytes_);
     if (facts.other_sets) fail("the shader uses a descriptor set other than 0");
     for (const auto& [binding, type] : facts.bindings) {
         if (binding >= bindings_.size())

@@ -24,8 +24,8 @@ struct PipelineOptions {
 
 class Pipeline {
   public:
-    Pipeline(std::shared_ptr<Device> device, const std::vector<uint32_t>& spirv, const std::vector<std::string>& bindings,
-             const PipelineOptions& options);
+    Pipeline(std::shared_ptr<Device> device, const std::vector<uint32_t>& spirv,
+             const std::vector<std::string>& bindings, const PipelineOptions& options);
     ~Pipeline();
     Pipeline(const Pipeline&) = delete;
     Pipeline& operator=(const Pipeline&) = delete;

@@ -64,7 +64,8 @@ vk::DescriptorSet DescriptorSets::make(const Pipeline& pipeline, const std::vect
         const auto& window = windows[i];
         writes[i] = vk::WriteDescriptorSet(set, static_cast<uint32_t>(i), 0, 1, binding.type);
         if (binding.texel) {
-            views_.push_back(device_->createBufferView({{}, window.buffer->handle(), binding.format, window.offset, window.bytes}));
+            views_.push_back(
+                device_->createBufferView({{}, window.buffer->handle(), binding.format, window.offset, window.bytes}));
             writes[i].pTexelBufferView = &views_.back();
         } else {
             ranges[i] = vk::DescriptorBufferInfo(window.buffer->handle(), window.offset, window.bytes);
@@ -117,15 +118,18 @@ void Recording::check_window(const Window& window, const Binding& binding, size_
         alignment = "min_texel_offset_alignment", range = "max_texel_buffer_elements";
     }
     if (window.offset % d.limit(alignment))
-        fail("window ", index, " starts at ", window.offset, ", not a multiple of ", d.limit(alignment), " (", alignment, ")");
+        fail("window ", index, " starts at ", window.offset, ", not a multiple of ", d.limit(alignment), " (",
+             alignment, ")");
     const uint64_t unit = binding.texel ? binding.texel : 1;
-    if (window.bytes % unit) fail("window ", index, " of ", window.bytes, " bytes does not hold whole texels of ", unit, " bytes");
+    if (window.bytes % unit)
+        fail("window ", index, " of ", window.bytes, " bytes does not hold whole texels of ", unit, " bytes");
     if (window.bytes / unit > d.limit(range))
-        fail("window ", index, " of ", window.bytes, " bytes is over the device's ", range, ", ", d.limit(range), "; split it");
+        fail("window ", index, " of ", window.bytes, " bytes is over the device's ", range, ", ", d.limit(range),
+             "; split it");
 }
 
-void Recording::dispatch(std::shared_ptr<Pipeline> pipeline, std::vector<Window> windows, std::array<uint32_t, 3> groups,
-                         std::string push) {
+void Recording::dispatch(std::shared_ptr<Pipeline> pipeline, std::vector<Window> windows,
+                         std::array<uint32_t, 3> groups, std::string push) {
     check_recording();
     if (&pipeline->device() != device_.get()) fail("the pipeline belongs to another device");
     const auto& bindings = pipeline->bindings();
@@ -183,7 +187,8 @@ void Recording::fill(Window target, uint32_t value) {
 
 uint32_t Recording::timestamp() {
     check_recording();
-    if (device_->limit("timestamp_valid_bits") == 0) fail(device_->info().name, " has no timestamps on its compute queue");
+    if (device_->limit("timestamp_valid_bits") == 0)
+        fail(device_->info().name, " has no timestamps on its compute queue");
     auto op = std::make_shared<TimestampOp>();
     op->query = timestamps_ % kQueriesPerPool;
     if (op->query == 0) {
@@ -205,7 +210,8 @@ void Recording::submit(uint32_t repeat) {
     if (state_ == State::recording) fail("end() the recording before submitting it");
     if (state_ == State::pending) fail("the recording was submitted already; wait() for it first");
     if (state_ == State::lost) fail("the device was lost while it ran this recording; open the device again");
-    if (repeat == 0 || repeat > kMaxRepeat) fail("a recording is submitted 1 to ", kMaxRepeat, " times at once, not ", repeat);
+    if (repeat == 0 || repeat > kMaxRepeat)
+        fail("a recording is submitted 1 to ", kMaxRepeat, " times at once, not ", repeat);
     device_->submit(std::vector<vk::CommandBuffer>(repeat, commands_), fence_);
     state_ = State::pending;
     submitted_ = true;
@@ -230,12 +236,13 @@ std::vector<double> Recording::seconds() const {
     std::vector<uint64_t> ticks(timestamps_);
     for (uint32_t first = 0; first < timestamps_; first += kQueriesPerPool) {
         const uint32_t n = std::min(kQueriesPerPool, timestamps_ - first);
-        auto result = (*device_)->getQueryPoolResults(queries_[first / kQueriesPerPool], 0, n, n * sizeof(uint64_t), &ticks[first],
-                                                      sizeof(uint64_t), vk::QueryResultFlagBits::e64);
+        auto result = (*device_)->getQueryPoolResults(queries_[first / kQueriesPerPool], 0, n, n * sizeof(uint64_t),
+                                                      &ticks[first], sizeof(uint64_t), vk::QueryResultFlagBits::e64);
         if (result != vk::Result::eSuccess) fail("the device returned no timestamps");
     }
     std::vector<double> seconds;
-    for (uint64_t tick : ticks) seconds.push_back(static_cast<double>((tick - ticks[0]) & mask) * device_->info().timestamp_period * 1e-9);
+    for (uint64_t tick : ticks)
+        seconds.push_back(static_cast<double>((tick - ticks[0]) & mask) * device_->info().timestamp_period * 1e-9);
     return seconds;
 }
 

@@ -43,7 +43,8 @@ class Recording {
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
 
-    void dispatch(std::shared_ptr<Pipeline> pipeline, std::vector<Window> windows, std::array<uint32_t, 3> groups, std::string push);
+    void dispatch(std::shared_ptr<Pipeline> pipeline, std::vector<Window> windows, std::array<uint32_t, 3> groups,
+                  std::string push);
     void barrier();
     void copy(Window from, Window to);
     void fill(Window target, uint32_t value);

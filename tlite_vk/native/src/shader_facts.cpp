@@ -10,12 +10,40 @@ namespace {
 
 // Numbers from the SPIR-V specification, section 3.
 enum Op : uint32_t {
-    ExecutionMode = 16, TypeBool = 20, TypeInt = 21, TypeFloat = 22, TypeVector = 23, TypeMatrix = 24, TypeImage = 25,
-    TypeSampledImage = 27, TypeArray = 28, TypeStruct = 30, TypePointer = 32, ConstantTrue = 41, ConstantFalse = 42,
-    Constant = 43, ConstantComposite = 44, SpecConstantTrue = 48, SpecConstantFalse = 49, SpecConstant = 50,
-    SpecConstantComposite = 51, SpecConstantOp = 52, FunctionEnd = 56, Variable = 59, Decorate = 71, MemberDecorate = 72,
+    ExecutionMode = 16,
+    TypeBool = 20,
+    TypeInt = 21,
+    TypeFloat = 22,
+    TypeVector = 23,
+    TypeMatrix = 24,
+    TypeImage = 25,
+    TypeSampledImage = 27,
+    TypeArray = 28,
+    TypeStruct = 30,
+    TypePointer = 32,
+    ConstantTrue = 41,
+    ConstantFalse = 42,
+    Constant = 43,
+    ConstantComposite = 44,
+    SpecConstantTrue = 48,
+    SpecConstantFalse = 49,
+    SpecConstant = 50,
+    SpecConstantComposite = 51,
+    SpecConstantOp = 52,
+    FunctionEnd = 56,
+    Variable = 59,
+    Decorate = 71,
+    MemberDecorate = 72,
 };
-enum Decoration : uint32_t { SpecId = 1, BufferBlock = 3, ArrayStride = 6, BuiltIn = 11, Binding = 33, DescriptorSet = 34, Offset = 35 };
+enum Decoration : uint32_t {
+    SpecId = 1,
+    BufferBlock = 3,
+    ArrayStride = 6,
+    BuiltIn = 11,
+    Binding = 33,
+    DescriptorSet = 34,
+    Offset = 35
+};
 enum Storage : uint32_t { UniformConstant = 0, Uniform = 2, Workgroup = 4, PushConstant = 9, StorageBuffer = 12 };
 constexpr uint32_t kLocalSize = 17, kBuiltInWorkgroupSize = 25, kDimBuffer = 5;
 constexpr int kDeepest = 16; // types nested deeper are not GLSL's
@@ -26,7 +54,7 @@ struct Id {
     uint32_t op = 0;
     std::vector<uint32_t> words; ///< operands after the result id
     std::optional<uint64_t> value;
-    std::map<uint32_t, uint32_t> marks;                 ///< decoration -> its literal
+    std::map<uint32_t, uint32_t> marks;                   ///< decoration -> its literal
     std::unordered_map<uint32_t, uint32_t> member_offset; ///< of a struct
 };
 
@@ -38,8 +66,11 @@ std::optional<uint64_t> calculate(uint32_t op, const std::vector<uint64_t>& v) {
     case 128: return a + b;
     case 130: return a - b;
     case 132: return a * b;
-    case 134: case 135: return b ? std::optional<uint64_t>(a / b) : std::nullopt;
-    case 137: case 138: case 139: return b ? std::optional<uint64_t>(a % b) : std::nullopt;
+    case 134:
+    case 135: return b ? std::optional<uint64_t>(a / b) : std::nullopt;
+    case 137:
+    case 138:
+    case 139: return b ? std::optional<uint64_t>(a % b) : std::nullopt;
     case 166: return a || b;
     case 167: return a && b;
     case 168: return !a;
@@ -54,7 +85,8 @@ std::optional<uint64_t> calculate(uint32_t op, const std::vector<uint64_t>& v) {
     case 177: return sa < sb;
     case 178: return a <= b;
     case 179: return sa <= sb;
-    case 194: case 195: return b < 32 ? a >> b : 0;
+    case 194:
+    case 195: return b < 32 ? a >> b : 0;
     case 196: return b < 32 ? a << b : 0;
     case 197: return a | b;
     case 198: return a ^ b;
@@ -66,8 +98,14 @@ std::optional<uint64_t> calculate(uint32_t op, const std::vector<uint64_t>& v) {
 /// Operands without which a type says nothing.
 size_t least_words(uint32_t op) {
     switch (op) {
-    case TypeInt: case TypeFloat: case TypeSampledImage: return 1;
-    case TypeVector: case TypeMatrix: case TypeArray: case TypePointer: case TypeImage: return 2;
+    case TypeInt:
+    case TypeFloat:
+    case TypeSampledImage: return 1;
+    case TypeVector:
+    case TypeMatrix:
+    case TypeArray:
+    case TypePointer:
+    case TypeImage: return 2;
     default: return 0;
     }
 }
@@ -91,7 +129,8 @@ class Reader {
 
     void finish() {
         for (const auto& [id, kept] : ids_)
-            if (const auto mark = kept.marks.find(BuiltIn); mark != kept.marks.end() && mark->second == kBuiltInWorkgroupSize)
+            if (const auto mark = kept.marks.find(BuiltIn);
+                mark != kept.marks.end() && mark->second == kBuiltInWorkgroupSize)
                 set_workgroup(kept.words);
         for (uint32_t variable : variables_) take_variable(ids_[variable]);
     }
@@ -108,12 +147,28 @@ class Reader {
         case MemberDecorate:
             if (w.size() >= 4 && w[2] == Offset) ids_[w[0]].member_offset[w[1]] = w[3];
             break;
-        case TypeBool: case TypeInt: case TypeFloat: case TypeVector: case TypeMatrix: case TypeImage:
-        case TypeSampledImage: case TypeArray: case TypeStruct: case TypePointer:
+        case TypeBool:
+        case TypeInt:
+        case TypeFloat:
+        case TypeVector:
+        case TypeMatrix:
+        case TypeImage:
+        case TypeSampledImage:
+        case TypeArray:
+        case TypeStruct:
+        case TypePointer:
             if (!w.empty()) keep(w[0], op, {w.begin() + 1, w.end()});
             break;
-        case ConstantTrue: case ConstantFalse: case Constant: case ConstantComposite: case SpecConstantTrue:
-        case SpecConstantFalse: case SpecConstant: case SpecConstantComposite: case SpecConstantOp: case Variable:
+        case ConstantTrue:
+        case ConstantFalse:
+        case Constant:
+        case ConstantComposite:
+        case SpecConstantTrue:
+        case SpecConstantFalse:
+        case SpecConstant:
+        case SpecConstantComposite:
+        case SpecConstantOp:
+        case Variable:
             if (w.size() >= 2) keep(w[1], op, {w.begin() + 2, w.end()}).value = constant(op, w);
             if (w.size() >= 2 && op == Variable) ids_[w[1]].words.push_back(w[0]), variables_.push_back(w[1]);
             break;
@@ -179,7 +234,8 @@ class Reader {
         if (storage == Uniform) return T::eUniformBuffer;
         if (kept.op == TypeSampledImage && !kept.words.empty()) {
             const Id& image = ids_[kept.words[0]];
-            return image.words.size() > 1 && image.words[1] == kDimBuffer ? T::eUniformTexelBuffer : T::eCombinedImageSampler;
+            return image.words.size() > 1 && image.words[1] == kDimBuffer ? T::eUniformTexelBuffer
+                                                                          : T::eCombinedImageSampler;
         }
         return kept.op == TypeImage ? T::eStorageImage : T::eSampler;
     }
@@ -191,17 +247,21 @@ class Reader {
         if (w.size() < least_words(kept.op) || depth > kDeepest) return 0;
         switch (kept.op) {
         case TypeBool: return 4;
-        case TypeInt: case TypeFloat: return w[0] / 8;
-        case TypeVector: case TypeMatrix: return w[1] * bytes(w[0], depth + 1);
+        case TypeInt:
+        case TypeFloat: return w[0] / 8;
+        case TypeVector:
+        case TypeMatrix: return w[1] * bytes(w[0], depth + 1);
         case TypeArray: {
             const auto stride = kept.marks.find(ArrayStride);
-            return ids_[w[1]].value.value_or(0) * (stride != kept.marks.end() ? stride->second : bytes(w[0], depth + 1));
+            return ids_[w[1]].value.value_or(0) *
+                   (stride != kept.marks.end() ? stride->second : bytes(w[0], depth + 1));
         }
         case TypeStruct: {
             uint64_t end = 0;
             for (uint32_t i = 0; i < w.size(); ++i) {
                 const auto offset = kept.member_offset.find(i);
-                end = std::max(end, (offset != kept.member_offset.end() ? offset->second : end) + bytes(w[i], depth + 1));
+                end =
+                    std::max(end, (offset != kept.member_offset.end() ? offset->second : end) + bytes(w[i], depth + 1));
             }
             return end;
         }
@@ -216,7 +276,8 @@ class Reader {
 
 } // namespace
 
-ShaderFacts read_facts(const std::vector<uint32_t>& spirv, const std::vector<std::pair<uint32_t, uint32_t>>& specialization) {
+ShaderFacts read_facts(const std::vector<uint32_t>& spirv,
+                       const std::vector<std::pair<uint32_t, uint32_t>>& specialization) {
     if (spirv.size() < 5 || spirv[0] != 0x07230203) fail("these bytes are not a SPIR-V module (wrong magic number)");
     Reader reader(spirv, specialization);
     reader.finish();

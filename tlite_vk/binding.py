@@ -37,8 +37,9 @@ class Pipelines:
     def __getitem__(self, number: int) -> Pipeline:
         if number not in self._made:
             kernel = self._program.kernels[number]
+            generated = self._program.modules.get(kernel.shader)
             self._made[number] = self._device.pipeline(
-                spirv.load(kernel.shader), list(kernel.bindings),
+                spirv.load(kernel.shader) if generated is None else generated, list(kernel.bindings),
                 specialization=dict(kernel.specialization), push_bytes=kernel.push_bytes)
         return self._made[number]
 
@@ -50,8 +51,12 @@ class Pipelines:
 
 def record(recording: Recording, dispatches: Iterable[Dispatch], symbols: Mapping[str, int], buffers: Buffers,
            pipelines: Pipelines) -> None:
-    """Record the dispatches for these lengths, with a barrier wherever byte ranges conflict."""
-    for step in schedule(tuple(dispatches), symbols):
+    """Record the dispatches for these lengths, with a barrier wherever byte ranges conflict.
+
+    A dispatch of no workgroups (a tensor that is empty at these lengths) is left out.
+    """
+    work = tuple(d for d in dispatches if all(evaluate(g, symbols) for g in d.groups))
+    for step in schedule(work, symbols):
         if isinstance(step, Barrier):
             recording.barrier()
             continue

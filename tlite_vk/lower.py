@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import sympy
 
+from .compiler import compile_all, module_name
 from .errors import ModelError
 from .expression import Expression
 from .graph import shape as dims
@@ -23,7 +25,9 @@ from .target import Target
 KernelRule = Callable[["Lowering", Node], None]
 _RULES: dict[tuple[str, str], KernelRule] = {}
 
-ITEM_BYTES = dict.fromkeys(("float32", "float16", "int64", "int32", "uint32", "bool", "uint8", "int8"), 4)
+ITEM_BYTES = dict.fromkeys(
+    ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "int4",
+     "uint64", "uint32", "uint16", "uint8", "uint4", "bool"), 4)
 """Bytes of an element on the device: every plain value is a float32 or a 32-bit word there."""
 
 PICK = "pick"
@@ -43,6 +47,12 @@ def lowers(op: str, domain: str = "") -> Callable[[KernelRule], KernelRule]:
 def supported() -> set[tuple[str, str]]:
     """(domain, operator) of everything with a kernel."""
     return set(_RULES)
+
+
+class Deferred(Protocol):
+    """A value that is computed where it is used, or written when something reads its bytes."""
+
+    def materialize(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Lowering:
         self._symbols = dict(symbols)
         self._placed: dict[Value, Placed] = {}
         self._sizes: dict[str, Dim] = {}
+        self._deferred: dict[Value, Deferred] = {}
         self.dispatches: list[Dispatch] = []
         for value, name in names.items():
             self._placed[value] = Placed(name, self.bytes_of(value))
@@ -83,8 +94,10 @@ class Lowering:
     def bytes_of(self, value: Value, half: bool = False) -> Dim:
         if value.dtype not in ITEM_BYTES:
             raise ModelError(f"values of type {value.dtype} ({value.name!r}) have no place on the device")
-        # Halves and 16-byte loads may run past an odd end: round up to 16 bytes.
-        return dims.multiply(dims.ceil_div(dims.multiply(self.count(value), 2 if half else ITEM_BYTES[value.dtype]), 16), 16)
+        # Halves and 16-byte loads may run past an odd end: round up to 16 bytes. No window may be empty.
+        count = self.count(value)
+        filled = count if dims.at_least(count, 1) else dims.maximum(count, 1) if isinstance(count, int) else dims.add(count, 4)
+        return dims.multiply(dims.ceil_div(dims.multiply(filled, 2 if half else ITEM_BYTES[value.dtype]), 16), 16)
 
     def rows(self, value: Value) -> Dim:
         """The product of all dimensions but the last."""
@@ -121,9 +134,29 @@ class Lowering:
     def is_placed(self, value: Value) -> bool:
         return value in self._placed
 
+    def is_state(self, value: Value) -> bool:
+        """Whether the value lies in a buffer that is kept between steps and changed in place."""
+        return value in self._placed and self._placed[value].buffer.startswith("state:")
+
+    def defer(self, value: Value, deferred: Deferred) -> None:
+        """Compute `value` only when something reads its bytes."""
+        self._deferred[value] = deferred
+
+    def write_now(self, value: Value) -> None:
+        """Write a deferred value."""
+        self._deferred.pop(value).materialize()
+
+    def deferred(self, value: Value) -> Deferred | None:
+        """How to compute a value that nothing has written yet."""
+        return self._deferred.get(value)
+
     def read(self, value: Value) -> Window:
         if value.constant is not None:
-            return self.weight("array", value.constant, value.name)
+            if isinstance(value.constant, np.ndarray) and value.dtype not in ("int4", "uint4"):
+                return self.weight("array", value.constant, value.name)
+            return self.weight("value", value, value.name, max(1, int(self.count(value))) * 4)
+        if value in self._deferred:
+            self.write_now(value)
         if value not in self._placed:
             raise ModelError(f"{value.name!r} is read before anything writes it")
         return self._window(self._placed[value], "read")
@@ -212,6 +245,7 @@ class Book:
         self.half_states = half_states
         self.kernels: list[Kernel] = []
         self.weights: dict[tuple[str, int, str], WeightPlan] = {}
+        self.sources: dict[str, str] = {}
         self._numbers: dict[Kernel, int] = {}
         self._alive: list[Any] = []
 
@@ -225,9 +259,19 @@ class Book:
         key = (kind, id(source), name)
         if key not in self.weights:
             self._alive.append(source)  # ids stay unique while this lives
-            nbytes = size if size is not None else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
+            nbytes = -(-size // 16) * 16 if size is not None else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
             self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, max(16, nbytes), kind, source)
         return self.weights[key]
+
+    def generated(self, source: str) -> str:
+        """The name of the module made from this GLSL text."""
+        name = module_name(source)
+        self.sources[name] = source
+        return name
+
+    def modules(self) -> dict[str, bytes]:
+        """SPIR-V of all generated modules by name. Raises ModelError where there is no GLSL compiler."""
+        return compile_all(self.sources)
 
     def packed(self, source: Any, name: str) -> Window:
         """The window of a packed row block's codes or scales; blocks of the same weight are shared."""
@@ -240,4 +284,4 @@ class Book:
     def program(self, entries: Sequence[Entry], states: Sequence[State], inputs: Mapping[str, Expression],
                 vocabulary: int, window: int, positions: int) -> Program:
         return Program(tuple(self.kernels), {e.name: e for e in entries}, tuple(states), tuple(self.weights.values()),
-                       dict(inputs), vocabulary, window, positions)
+                       dict(inputs), vocabulary, window, positions, modules=self.modules())

@@ -22,7 +22,10 @@ Access = Literal["read", "write", "update"]
 
 @dataclass(frozen=True)
 class Kernel:
-    """One pipeline: a SPIR-V module by name, the kinds of its bindings, its specialization constants."""
+    """One pipeline: a SPIR-V module by name, the kinds of its bindings, its specialization constants.
+
+    The module is one of the package's own, or one of `Program.modules`.
+    """
 
     shader: str
     bindings: tuple[str, ...]
@@ -55,7 +58,7 @@ class Dispatch:
 
     def push_words(self, symbols: Mapping[str, int]) -> bytes:
         return b"".join(
-            struct.pack("<f", word) if isinstance(word, float) else struct.pack("<I", evaluate(word, symbols))
+            struct.pack("<f", word) if isinstance(word, float) else struct.pack("<I", evaluate(word, symbols) & 0xFFFFFFFF)
             for word in self.push
         )
 
@@ -98,7 +101,10 @@ class WeightPlan:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model. `limits` holds what generation must respect: window (0: none), positions (0: any)."""
+    """A compiled model. `limits` holds what generation must respect: window (0: none), positions (0: any).
+
+    modules: SPIR-V of the kernels that were generated for this model, by the name that `Kernel.shader` has.
+    """
 
     kernels: tuple[Kernel, ...]
     entries: Mapping[str, Entry]
@@ -109,6 +115,7 @@ class Program:
     window: int
     positions: int
     notes: tuple[str, ...] = ()
+    modules: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def weight_bytes(self) -> int:

@@ -20,13 +20,13 @@ from .device import Buffer, Device, Recording, open_device
 from .errors import InputError
 from .expression import evaluate
 from .graph.errors import GraphError
-from .graph.evaluate import bind_lengths
+from .graph.evaluate import bind_lengths, constant_array
 from .graph.ir import Graph, Value
 from .graph.onnx_load import load_model
-from .graph.ops.dtypes import numpy_dtype
+from .graph.ops.dtypes import FLOATS, numpy_dtype
 from .graph.pipeline import optimize
 from .lower import Book, Lowering
-from .program import Entry, Program
+from .program import Entry
 from .target import Precision, Target
 from .upload import device_array, upload
 
@@ -59,8 +59,7 @@ class Session:
         self.graph, self.report = optimize(source, generate=False)
         self._book = Book(half_states=False)
         self.entry = self._lower()
-        self.program = Program(tuple(self._book.kernels), {"run": self.entry}, (), tuple(self._book.weights.values()),
-                               {}, 0, 0, 0)
+        self.program = self._book.program([self.entry], [], {}, 0, 0, 0)
         self._weights = upload(self.device, self.program.weights, self.target.alignment)
         self._pipelines = Pipelines(self.device, self.program)
         self._buckets: OrderedDict[tuple[tuple[str, int], ...], _Bucket] = OrderedDict()
@@ -69,7 +68,7 @@ class Session:
         names = {value: f"input:{value.name}" for value in self.graph.inputs}
         low = Lowering(self.graph, self.target, self._book, {}, {}, names)
         low.run()
-        return low.finish("run", {v.name: v for v in self.graph.outputs}, None)
+        return low.finish("run", {v.name: v for v in self.graph.outputs if not v.known}, None)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -95,16 +94,18 @@ class Session:
             data = device_array(arrays[value.name])
             if buffer is not None and data.size:
                 buffer.write(data)
-        bucket.recording.run()
+        if self.entry.dispatches:
+            bucket.recording.run()
         wanted = [v for v in self.graph.outputs if outputs is None or v.name in outputs]
-        return {v.name: self._read(bucket, v) for v in wanted}
+        return {v.name: constant_array(v, lengths) if v.known else self._read(bucket, v) for v in wanted}
 
     def _read(self, bucket: _Bucket, value: Value) -> Array:
         buffer, offset, shape = bucket.outputs[value.name]
         count = int(np.prod(shape, dtype=np.int64))
         raw = buffer.read(4 * count, offset) if count else np.zeros(0, np.uint8)
-        kind = np.dtype(numpy_dtype(value.dtype))
-        return raw.view(np.float32 if kind.kind == "f" else np.int32).reshape(shape).astype(kind)
+        words = np.float32 if value.dtype in FLOATS else np.uint32 if value.dtype.startswith("u") else np.int32
+        with np.errstate(over="ignore"):
+            return raw.view(words).reshape(shape).astype(numpy_dtype(value.dtype))
 
     def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         known = {v.name: v for v in self.graph.inputs}
@@ -117,7 +118,7 @@ class Session:
                 raise InputError(f"the input {name!r} {value.dtype} is missing")
             array = np.asarray(inputs[name])
             expected = np.dtype(numpy_dtype(value.dtype))
-            if array.dtype.kind != expected.kind:
+            if array.dtype.kind != expected.kind and array.dtype != expected:
                 raise InputError(f"the input {name!r} must be {value.dtype}, not {array.dtype}")
             arrays[name] = array.astype(expected, copy=False)
         return arrays
@@ -151,7 +152,7 @@ class Session:
         record(recording, self.entry.dispatches, lengths, buffers, self._pipelines)
         recording.end()
         outputs: dict[str, tuple[Buffer, int, tuple[int, ...]]] = {}
-        for value in self.graph.outputs:
+        for value in (v for v in self.graph.outputs if not v.known):
             buffer, offset, _ = buffers.bind(self.entry.outputs[value.name], lengths)
             outputs[value.name] = (buffer, offset, value_shape(value, lengths))
         return _Bucket(buffers.named, recording, outputs)

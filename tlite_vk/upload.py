@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .device import Buffer, Device
-from .errors import DeviceError
+from .errors import DeviceError, InputError
+from .graph.evaluate import constant_array
 from .kernels.linear import PackedBlock
 from .packing import pack
 from .program import WeightPlan
@@ -74,6 +75,8 @@ def _fill(target: Array, plan: WeightPlan) -> None:
         _copy(target, table)
     elif plan.kind == "array":
         _copy(target, device_array(plan.source))
+    elif plan.kind == "value":
+        _copy(target, device_array(constant_array(plan.source)))
     else:
         raise DeviceError(f"unknown kind of weight {plan.kind!r}")
 
@@ -106,7 +109,14 @@ def _copy(target: Array, array: Array) -> None:
 
 
 def device_array(array: Array) -> Array:
-    """As shaders see it: floats in float32, integers and booleans in 32-bit words."""
-    if array.dtype.kind == "f":
+    """As shaders see it: floats in float32, integers and booleans in 32-bit words.
+
+    Raises InputError for an integer that does not fit 32 bits.
+    """
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         return np.asarray(array, np.float32)
-    return np.asarray(array, np.int64).astype(np.int32)
+    if array.dtype.itemsize == 8 and array.size and array.dtype.kind in "iu":
+        low, high = (0, 2**32 - 1) if array.dtype.kind == "u" else (-(2**31), 2**31 - 1)
+        if int(array.min()) < low or int(array.max()) > high:
+            raise InputError(f"{array.dtype} values outside of {low}..{high} are not supported on the device")
+    return np.asarray(array, np.int64 if array.dtype.kind != "u" else np.uint64).astype(np.uint32).view(np.int32)

@@ -1,5 +1,5 @@
 """Kernels: for each operator, which shader runs on which windows with which grid. One file per family."""
 
-from . import attention, linear, norm
+from . import attention, elementwise, gather, linear, movement, norm, reduction, softmax
 
-__all__ = ["attention", "linear", "norm"]
+__all__ = ["attention", "elementwise", "gather", "linear", "movement", "norm", "reduction", "softmax"]

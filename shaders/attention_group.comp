@@ -41,7 +41,7 @@ void scoreKey(uint key, uint kvHead, uint position, out float score[HEADS]) {
         float k[8];
 #ifdef FUSED
         if (key == position) {
-            [[unroll]] for (int i = 0; i < 8; ++i) k[i] = newKey[8u * e + uint(i)];
+            [[unroll]] for (int i = 0; i < 8; ++i) k[i] = newKey[2u * e + uint(i >> 2)][i & 3];
         } else
 #endif
         loadKeyEight(at + e, k);
@@ -54,7 +54,7 @@ void scoreKey(uint key, uint kvHead, uint position, out float score[HEADS]) {
 
 vec2 valuePair(uint key, uint kvHead, uint pair, uint position) {
 #ifdef FUSED
-    if (key == position) return vec2(newValue[2u * pair], newValue[2u * pair + 1u]);
+    if (key == position) return (pair & 1u) == 0u ? newValue[pair >> 1].xy : newValue[pair >> 1].zw;
 #endif
     uint at = eightOf(key, kvHead) * 4u + pair;  // in pairs
     if (CACHE_HALF != 0) return unpackHalf2x16(vWords(at >> 2)[at & 3u]);

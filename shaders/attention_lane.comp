@@ -1,19 +1,21 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 // Attention for CPU-like devices: one invocation owns a whole query row (of HEADS heads that share keys and values) in
-// registers, with the online softmax of Milakov and Gimelshein (2018) over blocks of four keys.
+// registers, with the online softmax of Milakov and Gimelshein (2018) over blocks of keys.
 // Without FUSED the lanes are neighbouring tokens; with FUSED (one token) they share the keys among them and combine.
 // Grid: (FUSED ? 1 : ceil(T / local size)) x KV heads x (heads per KV head / HEADS).
 layout(local_size_x_id = 0) in;
+#define WIDE_ROWS
 #include "attention.glsl"
 layout(constant_id = 8) const int SHARED_FLOATS = 1;  // FUSED: local size * HEADS * (HEAD_DIM + 2)
-#define BLOCK 4
+layout(constant_id = 11) const int BLOCK = 4;          // keys taken at once: bounds the size of the unrolled code
 
 float q[HEADS][HEAD_DIM], acc[HEADS][HEAD_DIM];
 float largest[HEADS], total[HEADS];
 
 #ifdef FUSED
 shared float partial[SHARED_FLOATS];
+shared vec4 queryRow[HEADS * HEAD_DIM / 4];
 #endif
 
 // Takes the scores of one block of keys and folds their values in. `at` are cache positions in eights.
@@ -53,13 +55,27 @@ void fold(uint at[BLOCK], bool seen[BLOCK]) {
     }
 }
 
+// The query row into registers, sixteen bytes a load: this code is unrolled, and loads are what makes it large.
 void begin(uint t, uint firstHead) {
+#ifdef FUSED
+    for (uint i = gl_LocalInvocationID.x; i < uint(HEADS * HEAD_DIM); i += gl_WorkGroupSize.x)
+        queryRow[i >> 2][i & 3u] = queryElement(t, firstHead + i / uint(HEAD_DIM), i % uint(HEAD_DIM));
+    barrier();
+#endif
     [[unroll]] for (int h = 0; h < HEADS; ++h) {
         largest[h] = NEVER;
         total[h] = 0.0;
-        [[unroll]] for (int d = 0; d < HEAD_DIM; ++d) {
-            q[h][d] = queryElement(t, firstHead + uint(h), uint(d)) * push.scale;
-            acc[h][d] = 0.0;
+        [[unroll]] for (int d = 0; d < HEAD_DIM; d += 4) {
+#ifdef FUSED
+            vec4 four = queryRow[(h * HEAD_DIM + d) / 4] * push.scale;
+#else
+            uint at = t * push.qStride + push.qOffset + (firstHead + uint(h)) * uint(HEAD_DIM) + uint(d);
+            vec4 four = qs[at / 4u] * push.scale;
+#endif
+            [[unroll]] for (int i = 0; i < 4; ++i) {
+                q[h][d + i] = four[i];
+                acc[h][d + i] = 0.0;
+            }
         }
     }
 }
@@ -86,20 +102,25 @@ void main() {
         fold(at, seen);
     }
     if (t0 + gl_LocalInvocationID.x >= stepParams.count) return;
-    [[unroll]] for (int h = 0; h < HEADS; ++h)
-        [[unroll]] for (int d = 0; d < HEAD_DIM; d += 2)
-            storePair(t, firstHead + uint(h), uint(d), acc[h][d] / total[h], acc[h][d + 1] / total[h]);
+    [[unroll]] for (int h = 0; h < HEADS; ++h) {
+        float factor = 1.0 / total[h];
+        [[unroll]] for (int d = 0; d < HEAD_DIM; d += 8) {
+            float v[8];
+            [[unroll]] for (int i = 0; i < 8; ++i) v[i] = acc[h][d + i] * factor;
+            storeEight(t, firstHead + uint(h), uint(d), v);
+        }
+    }
 }
 #else
 void foldNewRow() {
     [[unroll]] for (int h = 0; h < HEADS; ++h) {
         float score = 0.0;
-        [[unroll]] for (int d = 0; d < HEAD_DIM; ++d) score = fma(q[h][d], newKey[d], score);
+        [[unroll]] for (int d = 0; d < HEAD_DIM; ++d) score = fma(q[h][d], newKey[d >> 2][d & 3], score);
         score = capped(score);
         float top = max(largest[h], score), correction = exp(largest[h] - top), weight = exp(score - top);
         largest[h] = top;
         total[h] = total[h] * correction + weight;
-        [[unroll]] for (int d = 0; d < HEAD_DIM; ++d) acc[h][d] = fma(weight, newValue[d], acc[h][d] * correction);
+        [[unroll]] for (int d = 0; d < HEAD_DIM; ++d) acc[h][d] = fma(weight, newValue[d >> 2][d & 3], acc[h][d] * correction);
     }
 }
 
@@ -130,18 +151,19 @@ void main() {
         [[unroll]] for (int d = 0; d < HEAD_DIM; ++d) partial[at + 2u + uint(d)] = acc[h][d];
     }
     barrier();
-    for (uint i = lane; i < uint(HEADS * HEAD_DIM / 2); i += lanes) {
-        uint h = i / uint(HEAD_DIM / 2), d = 2u * (i % uint(HEAD_DIM / 2));
-        float top = NEVER, sum = 0.0;
+    for (uint i = lane; i < uint(HEADS * HEAD_DIM / 8); i += lanes) {
+        uint h = i / uint(HEAD_DIM / 8), d = 8u * (i % uint(HEAD_DIM / 8));
+        float top = NEVER, sum = 0.0, value[8];
         for (uint l = 0u; l < lanes; ++l) top = max(top, partial[(l * uint(HEADS) + h) * width]);
-        vec2 value = vec2(0.0);
+        [[unroll]] for (int j = 0; j < 8; ++j) value[j] = 0.0;
         for (uint l = 0u; l < lanes; ++l) {
             uint at = (l * uint(HEADS) + h) * width;
             float weight = exp(partial[at] - top);
             sum = fma(weight, partial[at + 1u], sum);
-            value += weight * vec2(partial[at + 2u + d], partial[at + 3u + d]);
+            [[unroll]] for (int j = 0; j < 8; ++j) value[j] = fma(weight, partial[at + 2u + d + uint(j)], value[j]);
         }
-        storePair(0u, firstHead + h, d, value.x / sum, value.y / sum);
+        [[unroll]] for (int j = 0; j < 8; ++j) value[j] /= sum;
+        storeEight(0u, firstHead + h, d, value);
     }
 }
 #endif

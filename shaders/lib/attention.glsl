@@ -11,8 +11,16 @@ layout(constant_id = 5) const int CACHE_HALF = 1;
 layout(constant_id = 6) const int Y_HALF = 0;
 layout(constant_id = 7) const int SOFTCAP = 0;
 
+#if defined(WIDE_ROWS) && !defined(FUSED)
+layout(std430, binding = 0) readonly buffer Q { vec4 qs[]; };
+#else
 layout(std430, binding = 0) readonly buffer Q { float qs[]; };
+#endif
+#ifdef WIDE_ROWS
+layout(std430, binding = 1) writeonly buffer Y { uvec4 y[]; };
+#else
 layout(std430, binding = 1) writeonly buffer Y { uint y[]; };
+#endif
 #define STEP_BINDING 2
 #include "step.glsl"
 #ifdef FUSED
@@ -100,15 +108,26 @@ float rotatedElement(int kind, uint at, uint d, uint p) {
 float asStored(float v) { return CACHE_HALF != 0 ? unpackHalf2x16(packHalves(v, 0.0)).x : v; }
 #endif
 
-float queryElement(uint t, uint head, uint d) {
-    uint at = t * push.qStride + push.qOffset + head * uint(HEAD_DIM);
 #ifdef FUSED
-    return rotatedElement(0, at, d, stepParams.position);
-#else
-    return qs[at + d];
-#endif
+float queryElement(uint t, uint head, uint d) {
+    return rotatedElement(0, t * push.qStride + push.qOffset + head * uint(HEAD_DIM), d, stepParams.position);
 }
+#elif !defined(WIDE_ROWS)
+float queryElement(uint t, uint head, uint d) { return qs[t * push.qStride + push.qOffset + head * uint(HEAD_DIM) + d]; }
+#endif
 
+#ifdef WIDE_ROWS
+// Eight neighbouring elements of the output.
+void storeEight(uint t, uint head, uint d, float v[8]) {
+    uint at = ((t * push.heads + head) * uint(HEAD_DIM) + d) / 8u;
+    if (Y_HALF != 0) {
+        y[at] = uvec4(packHalves(v[0], v[1]), packHalves(v[2], v[3]), packHalves(v[4], v[5]), packHalves(v[6], v[7]));
+    } else {
+        y[2u * at] = floatBitsToUint(vec4(v[0], v[1], v[2], v[3]));
+        y[2u * at + 1u] = floatBitsToUint(vec4(v[4], v[5], v[6], v[7]));
+    }
+}
+#else
 void storePair(uint t, uint head, uint d, float a, float b) {
     uint at = (t * push.heads + head) * uint(HEAD_DIM) + d;
     if (Y_HALF != 0) {
@@ -118,35 +137,31 @@ void storePair(uint t, uint head, uint d, float a, float b) {
         y[at + 1u] = floatBitsToUint(b);
     }
 }
+#endif
 
 #ifdef FUSED
-shared float newKey[HEAD_DIM], newValue[HEAD_DIM];
+shared vec4 newKey[HEAD_DIM / 4], newValue[HEAD_DIM / 4];
 
 // The new key and value, rotated, into shared memory; the first workgroup of a KV head also writes them to the ring.
 void takeNewRow(uint kvHead, uint position) {
     uint lane = gl_LocalInvocationID.x;
     for (uint d = lane; d < uint(HEAD_DIM); d += gl_WorkGroupSize.x) {
-        newKey[d] = asStored(rotatedElement(1, push.kOffset + kvHead * uint(HEAD_DIM), d, position));
-        newValue[d] = asStored(vNew[push.vOffset + kvHead * uint(HEAD_DIM) + d]);
+        newKey[d >> 2][d & 3u] = asStored(rotatedElement(1, push.kOffset + kvHead * uint(HEAD_DIM), d, position));
+        newValue[d >> 2][d & 3u] = asStored(vNew[push.vOffset + kvHead * uint(HEAD_DIM) + d]);
     }
     barrier();
     if (gl_WorkGroupID.z != 0u) return;
     uint at = eightOf(position, kvHead);
     for (uint e = lane; e < uint(HEAD_DIM / 8); e += gl_WorkGroupSize.x) {
+        vec4 k0 = newKey[2u * e], k1 = newKey[2u * e + 1u], v0 = newValue[2u * e], v1 = newValue[2u * e + 1u];
         if (CACHE_HALF != 0) {
-            uvec4 k, v;
-            for (uint i = 0u; i < 4u; ++i) {
-                k[i] = packHalves(newKey[8u * e + 2u * i], newKey[8u * e + 2u * i + 1u]);
-                v[i] = packHalves(newValue[8u * e + 2u * i], newValue[8u * e + 2u * i + 1u]);
-            }
-            K_CACHE_OUT[at + e] = k;
-            V_CACHE_OUT[at + e] = v;
+            K_CACHE_OUT[at + e] = uvec4(packHalves(k0.x, k0.y), packHalves(k0.z, k0.w), packHalves(k1.x, k1.y), packHalves(k1.z, k1.w));
+            V_CACHE_OUT[at + e] = uvec4(packHalves(v0.x, v0.y), packHalves(v0.z, v0.w), packHalves(v1.x, v1.y), packHalves(v1.z, v1.w));
         } else {
-            for (uint i = 0u; i < 2u; ++i) {
-                uint d = 8u * e + 4u * i;
-                K_CACHE_OUT[2u * (at + e) + i] = floatBitsToUint(vec4(newKey[d], newKey[d + 1u], newKey[d + 2u], newKey[d + 3u]));
-                V_CACHE_OUT[2u * (at + e) + i] = floatBitsToUint(vec4(newValue[d], newValue[d + 1u], newValue[d + 2u], newValue[d + 3u]));
-            }
+            K_CACHE_OUT[2u * (at + e)] = floatBitsToUint(k0);
+            K_CACHE_OUT[2u * (at + e) + 1u] = floatBitsToUint(k1);
+            V_CACHE_OUT[2u * (at + e)] = floatBitsToUint(v0);
+            V_CACHE_OUT[2u * (at + e) + 1u] = floatBitsToUint(v1);
         }
     }
 }

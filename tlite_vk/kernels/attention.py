@@ -14,6 +14,8 @@ from ..lower import Lowering, lowers
 from ..program import Window
 
 STEP_BYTES = 16
+UNROLLED = 192
+"""Elements of query rows that one invocation of attention_lane keeps in registers: larger code takes minutes to compile."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,10 @@ def _window(node: Node) -> Dim:
 def _heads_per_group(low: Lowering, h: _Heads, fused: bool, lanes: int) -> int:
     """How many heads that share keys one workgroup takes: as many as registers and shared memory hold."""
     group = h.heads // h.kv_heads
-    most = max(1, 256 // h.head_dim) if low.target.cpu else 8
+    most = max(1, UNROLLED // h.head_dim) if low.target.cpu else 8
     if low.target.cpu and fused:
-        most = min(most, max(1, (low.target.max_shared_bytes // 4 - 2 * h.head_dim) // (lanes * (h.head_dim + 2))))
+        per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim)
+        most = min(most, max(1, (low.target.max_shared_bytes - 8 * h.head_dim) // per_head))
     return max(d for d in range(1, group + 1) if group % d == 0 and d <= most)
 
 
@@ -104,6 +107,11 @@ def _push(low: Lowering, node: Node, h: _Heads, tokens: Dim, positions: int, q_s
             h.scale, h.softcap]
 
 
+def _block(h: _Heads) -> int:
+    """Keys that attention_lane takes at once."""
+    return max(1, min(4, 128 // h.head_dim))
+
+
 def _group_lanes(low: Lowering, h: _Heads) -> int:
     return min(low.target.max_invocations, max(128, h.head_dim // 2))
 
@@ -131,6 +139,7 @@ def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> Non
     if low.target.cpu:
         kind = "texel_rgba32ui" if low.target.texel else "storage"
         shader, groups = "attention_lane" + ("_t" if low.target.texel else ""), dims.ceil_div(tokens, lanes)
+        spec |= {11: _block(h)}
     else:
         kind, shader, groups = "storage", "attention_group", tokens
         spec |= {9: lanes, 10: _group_tile(low, h, lanes, heads)}
@@ -149,7 +158,7 @@ def _fused(low: Lowering, node: Node, h: _Heads) -> None:
     sources = [(low.read(s), "storage") for s in (k, v)] + [(table, "storage")]
     head = [(low.read(q), "storage"), (out, "storage"), (step, "storage")]
     if low.target.cpu:
-        spec[8] = lanes * heads * (h.head_dim + 2)
+        spec |= {8: lanes * heads * (h.head_dim + 2), 11: _block(h)}
         shader = "attention_lane_fused" + ("_t" if low.target.texel else "")
     else:
         shader = "attention_group_fused"

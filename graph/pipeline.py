@@ -11,6 +11,7 @@ from .ir import Graph
 from .passes.activation import Activation
 from .passes.base import Pass, Report, run_pass
 from .passes.common_subexpressions import CommonSubexpressions
+from .passes.decomposed_rms_norm import DecomposedRmsNorm
 from .passes.embedding import Embedding
 from .passes.fold_constants import FoldConstants
 from .passes.gated import Gated
@@ -27,7 +28,7 @@ from .passes.rms_norm import RmsNorm
 from .roles import find_roles
 
 CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
-FUSE: tuple[Pass, ...] = (Linear(), Embedding(), RmsNorm(), Gated(), Activation(), Residual())
+FUSE: tuple[Pass, ...] = (Linear(), Embedding(), DecomposedRmsNorm(), RmsNorm(), Gated(), Activation(), Residual())
 GENERATE: tuple[Pass, ...] = (RingAttention(), MergeQkv(), LastRow(), GenerationInputs())
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 

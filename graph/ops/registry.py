@@ -27,6 +27,7 @@ from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.shape import Shape
 
 Array = npt.NDArray[Any]
+MANY = 1 << 30
 FUSED = "tlite"  # the domain of operators that only our passes make
 
 
@@ -51,6 +52,9 @@ class Step:
     rows: int | None = None
 
 
+# What Python and numpy raise for operands that do not fit; a rule or an oracle on a bad model may meet any of them.
+MISFITS = (TypeError, ValueError, IndexError, AttributeError, KeyError, ArithmeticError)
+
 Rule = Callable[..., Any]
 Oracle = Callable[..., Any]
 
@@ -68,9 +72,15 @@ class Operator:
     foldable: bool = True
     special: frozenset[str] = field(default_factory=frozenset)  # parameters that are not attributes: outputs, step
     attributes: frozenset[str] = field(default_factory=frozenset)
+    inputs: tuple[int, int] = (0, 0)  # how many it takes, at least and at most
 
     def __post_init__(self) -> None:
-        keywords = {n for n, p in inspect.signature(self.oracle).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        parameters = inspect.signature(self.oracle).parameters
+        positional = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+        needed = sum(p.default is p.empty for p in positional)
+        self.inputs = (max(needed, int(variadic)), MANY if variadic else len(positional))
+        keywords = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
         self.special = frozenset(keywords & {"outputs", "step"})
         self.attributes = frozenset(keywords - self.special)
 
@@ -87,14 +97,21 @@ class Operator:
         if unknown:
             raise GraphError(f"attribute {unknown[0]!r} is not supported")
 
+    def check_inputs(self, inputs: Sequence[object | None]) -> None:
+        least, most = self.inputs
+        if not least <= len(inputs) <= most or any(i is None for i in inputs[:least]):
+            counted = f"{least}" if least == most else f"{least} or more" if most == MANY else f"{least} to {most}"
+            raise GraphError(f"it takes {counted} inputs, not {sum(i is not None for i in inputs)}")
+
     def infer(self, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], outputs: int) -> tuple[Tensor, ...]:
         """Dtypes and shapes of the outputs. Raises GraphError (without the node's name) where the inputs do not fit."""
         self.check_attributes(attributes)
+        self.check_inputs(inputs)
         assert self.shape_rule is not None, f"{self.name} has no shape rule"
         extra = {"outputs": outputs} if "outputs" in self.special else {}
         try:
             result = self.shape_rule(*inputs, **attributes, **extra)
-        except (TypeError, IndexError, AttributeError, ValueError) as error:
+        except MISFITS as error:
             raise GraphError(f"its inputs or attributes do not fit the operator ({error})") from error
         return result if isinstance(result, tuple) else (result,)
 

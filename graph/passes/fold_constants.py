@@ -14,6 +14,7 @@ from tlite_vk.graph.evaluate import constant_array
 from tlite_vk.graph.infer import lookup
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import FLOATS, bits, from_onnx
+from tlite_vk.graph.ops.registry import MISFITS
 from tlite_vk.graph.shape import ints, product
 
 from .base import Pass, Rewriter
@@ -72,5 +73,5 @@ def _compute(rewriter: Rewriter, node: Node) -> list[npt.NDArray[Any]]:
         with np.errstate(all="ignore"):
             arrays = [None if v is None else constant_array(v) for v in node.inputs]
             return list(operator.run(arrays, node.attributes, len(node.outputs)))
-    except (ValueError, IndexError, TypeError) as error:
+    except MISFITS as error:
         raise GraphError(f"{node}: its constant inputs do not fit ({error})") from error

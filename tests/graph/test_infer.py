@@ -8,7 +8,7 @@ from support.graphs import Builder, random_inputs
 
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import constant_array, evaluate
-from tlite_vk.graph.infer import infer
+from tlite_vk.graph.infer import check_shapes, infer
 from tlite_vk.graph.ir import Graph, Value
 from tlite_vk.graph.shape import format_shape, symbol
 
@@ -191,7 +191,8 @@ def single(op: str, *inputs: tuple[str, tuple[Any, ...]], **attributes: Any) -> 
         ),
         ("Gather", [("float32", (2, 3)), ("float32", (1,))], {}, "Gather node 'it': its indices are float32"),
         ("Reshape", [("float32", (2, 3)), ("int64", (2,))], {}, "Reshape node 'it': the new shape is not known"),
-        ("Relu", [], {}, "Relu node 'it': its inputs or attributes do not fit"),
+        ("Relu", [], {}, "Relu node 'it': it takes 1 inputs, not 0"),
+        ("Add", [("float32", (2,))] * 3, {}, "Add node 'it': it takes 2 inputs, not 3"),
         ("Range", [("int64", ())] * 3, {}, "Range node 'it': its start is not known"),
         ("Tile", [("float32", (2,)), ("int64", (1,))], {}, "Tile node 'it': its repeats is not known"),
     ],
@@ -216,6 +217,15 @@ def test_hostile_extents_are_refused() -> None:
     b = Builder()
     graph = b.graph(b.node("ConstantOfShape", shape))  # is only described, never made
     assert graph.nodes[0].op == "ConstantOfShape"
+
+
+def test_a_shape_that_a_pass_forgot_to_update_is_caught() -> None:
+    b = Builder()
+    graph = b.graph(b.node("Relu", b.input("x", "B", "T"), name="r"))
+    check_shapes(graph)
+    graph.outputs[0].shape = (symbol("B"), 1)
+    with pytest.raises(GraphError, match=r"Relu node 'r': makes float32\[B, T\], not r: float32\[B, 1\]"):
+        check_shapes(graph)
 
 
 def test_a_graph_input_without_a_shape_is_refused() -> None:

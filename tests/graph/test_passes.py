@@ -13,6 +13,7 @@ from tlite_vk.graph.ops.registry import Step
 from tlite_vk.graph.passes.activation import Activation
 from tlite_vk.graph.passes.base import Pass, Report, Rewriter, run_pass
 from tlite_vk.graph.passes.common_subexpressions import CommonSubexpressions
+from tlite_vk.graph.passes.decomposed_rms_norm import DecomposedRmsNorm
 from tlite_vk.graph.passes.embedding import Embedding
 from tlite_vk.graph.passes.fold_constants import FoldConstants
 from tlite_vk.graph.passes.gated import Gated
@@ -329,6 +330,45 @@ def test_near_misses_of_rms_norm() -> None:
     rejected(
         b, [b.node("RMSNormalization", b.input("x", "B", 8), b.constant(matrix(1)))], RmsNorm(), "not one constant"
     )
+
+
+def decomposed(b: Builder, square: str = "Pow", inverse: str = "Reciprocal", axis: int = -1, **other: Value) -> Value:
+    x = b.input("x", "B", "T", 8)
+    of = other.get("of", x)
+    squared = b.node("Mul", of, of) if square == "Mul" else b.node("Pow", of, b.constant(np.float32(2)))
+    mean = b.node("ReduceMean", squared, b.constant(np.array([axis])), keepdims=1)
+    root = b.node("Sqrt", b.node("Add", other.get("epsilon", b.constant(np.float32(1e-3))), mean))
+    if inverse == "Div":
+        normed = b.node("Div", x, root)
+    else:
+        one = b.constant(np.float32(1))
+        normed = b.node("Mul", b.node("Reciprocal", root) if inverse == "Reciprocal" else b.node("Div", one, root), x)
+    return b.node("Mul", other.get("scale", b.constant(matrix(8))), normed)
+
+
+@pytest.mark.parametrize("square", ["Pow", "Mul"])
+@pytest.mark.parametrize("inverse", ["Reciprocal", "one over", "Div"])
+def test_a_norm_that_is_written_out(square: str, inverse: str) -> None:
+    b = Builder()
+    after, _ = check(b, [decomposed(b, square, inverse)], [DecomposedRmsNorm()], ["RMSNormalization"])
+    assert after.nodes[0].attributes == {"axis": -1, "epsilon": pytest.approx(1e-3)}
+
+
+def test_near_misses_of_a_norm_that_is_written_out() -> None:
+    b = Builder()
+    rejected(b, [decomposed(b, axis=1)], DecomposedRmsNorm(), "not over the last axis")
+    b = Builder()
+    z = b.input("z", "B", "T", 8)
+    rejected(b, [decomposed(b, of=z)], DecomposedRmsNorm(), "square of what is normalized")
+    b = Builder()
+    rejected(b, [decomposed(b, scale=b.constant(matrix(3, 8)))], DecomposedRmsNorm(), "scale is not one constant")
+    b = Builder()
+    varying = b.input("e", "B", "T", 1)
+    rejected(b, [decomposed(b, epsilon=varying)], DecomposedRmsNorm(), "not the mean plus a constant")
+    b = Builder()
+    x = b.input("y", "B", "T", 8)
+    plain = b.node("Mul", b.node("Div", x, b.node("Sqrt", b.node("Exp", x))), b.constant(matrix(8)))
+    rejected(b, [plain], DecomposedRmsNorm(), "nothing is added")
 
 
 # --- gate and up -----------------------------------------------------------------------------------------------------

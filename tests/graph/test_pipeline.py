@@ -8,6 +8,7 @@ from support.llama import Llama, build_llama, step_inputs
 from tlite_vk.graph.dump import dump
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import evaluate
+from tlite_vk.graph.infer import check_shapes
 from tlite_vk.graph.ir import Graph
 from tlite_vk.graph.ops.registry import Step
 from tlite_vk.graph.pipeline import optimize
@@ -154,6 +155,7 @@ def test_each_pass_is_dumped_in_order() -> None:
     def keep(name: str, graph: Graph) -> None:
         seen.append(name)
         graph.verify()
+        check_shapes(graph)
 
     optimize(build_llama(Llama(layers=1)), generate=True, tokens=1, dump=keep)
     assert (

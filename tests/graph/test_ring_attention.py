@@ -154,7 +154,7 @@ def rotated_elsewhere(graph: Graph) -> None:
 
 
 def other_heads(graph: Graph) -> None:
-    find(graph, "RotaryEmbedding").attributes["num_heads"] = 2
+    find(graph, "RotaryEmbedding").attributes.update(num_heads=2, rotary_embedding_dim=8)
 
 
 def computed_positions(graph: Graph) -> None:

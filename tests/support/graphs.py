@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlite_vk.graph.evaluate import evaluate
-from tlite_vk.graph.infer import infer
+from tlite_vk.graph.infer import check_shapes, infer
 from tlite_vk.graph.ir import Graph, Node, Value
 from tlite_vk.graph.ops.dtypes import FLOATS, numpy_dtype
 from tlite_vk.graph.ops.registry import Step
@@ -77,6 +77,7 @@ def apply(graph: Graph, *rules: Pass) -> tuple[Graph, Report]:
     report = Report()
     for rule in rules:
         graph = run_pass(rule, graph, report)
+        check_shapes(graph)
     return graph, report
 
 

@@ -48,7 +48,8 @@ void main() {
             }
             [[unroll]] for (int r = 0; r < ROWS; ++r) sum[r][0] += scale[r].x * part[r] + scale[r].y * total;
         } else {
-            [[unroll]] for (int e = 0; e < EIGHTS; ++e) {
+            // Not unrolled: a tile of 16 x 8 is code enough, and drivers compile it at the user's first start.
+            for (int e = 0; e < EIGHTS; ++e) {
                 float x[TOKENS][8];
                 [[unroll]] for (int t = 0; t < TOKENS; ++t) {
                     loadEight(start[t] + c * uint(EIGHTS) + uint(e), x[t]);

@@ -70,12 +70,15 @@ vec2 e0m4Pair(uint word, int i) {
 #define SCALE_TO_CODE(s) (s)
 #endif
 
+// A component by an index that need not be a constant.
+uint pick(uvec4 v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
 // Weights 2i and 2i + 1 of eighth `e` of a chunk as raw codes c; the weight is code.x * c + code.y.
 vec2 codePair(Chunk chunk, int e, int i) {
 #if IS_E0M4
-    return e0m4Pair(chunk.part[0][e], i);
+    return e0m4Pair(pick(chunk.part[0], e), i);
 #elif CHUNK == 16
-    int word = int(chunk.part[0][2 * e + (i >> 1)]);
+    int word = int(pick(chunk.part[0], 2 * e + (i >> 1)));
     int base = (i & 1) * 16;
     return vec2(float(bitfieldExtract(word, base, 8)), float(bitfieldExtract(word, base + 8, 8)));
 #elif WEIGHT == FLOAT16

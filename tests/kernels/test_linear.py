@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from support.weights import make_weight
 from tlite_vk.device import Device
 from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.graph.shape import symbol
-from tlite_vk.graph.weights import AffineWeight, QuantizedRows
 from tlite_vk.session import Session
 from tlite_vk.target import Target
 
@@ -30,29 +30,6 @@ FORMATS = (
     "float16",
     "float32",
 )
-
-
-def make_weight(form: str, rows: int, columns: int, rng: np.random.Generator) -> Value:
-    """A random weight [rows, columns] in one of the packed formats."""
-    if form.startswith("float"):
-        return constant("w", (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(form))
-    group = {"int8_f32": 16, "e0m4_group64": 64}.get(form, 32)
-    group = min(group, columns)
-    scale = rng.uniform(0.5, 1.5, (rows, columns // group)) / np.sqrt(columns)
-    dtype = np.float32 if form == "int8_f32" else np.float16
-    minimum = (
-        (-scale * rng.uniform(4, 12, scale.shape)).astype(dtype) if form in ("e0m4_affine", "e0m4_group64") else None
-    )
-    if form.startswith("int8"):
-        codes, bits = rng.integers(-128, 128, (rows, columns), np.int8), 8
-        scale /= 16
-    else:
-        codes, bits = rng.integers(0, 256, (rows, columns // 2), np.uint8), 4
-    zero = {"e0m4_symmetric": 8, "e0m4_zero_point": 5}.get(form, 0)
-    part = QuantizedRows(
-        codes, scale.astype(dtype), minimum, bits, signed=form in ("int8", "int8_f32", "e0m4_signed"), zero=zero
-    )
-    return Value("w", "float32", (rows, columns), AffineWeight((part,)))
 
 
 def linear_graph(weight: Value, *, activation: str = "", extras: bool = False, norm: bool = False, tokens: int | None = None) -> Graph:
@@ -82,42 +59,42 @@ def check(device: Device, graph: Graph, tokens: int, tolerance: float = 3e-6, **
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("cpu", [True, False])
-def test_formats(device: Device, form: str, cpu: bool) -> None:
+def test_formats(any_device: Device, form: str, cpu: bool) -> None:
     weight = make_weight(form, 65, 128, np.random.default_rng(1))
-    check(device, linear_graph(weight), 3, cpu=cpu)
-    check(device, linear_graph(weight, tokens=1), 1, cpu=cpu)
+    check(any_device, linear_graph(weight), 3, cpu=cpu)
+    check(any_device, linear_graph(weight, tokens=1), 1, cpu=cpu)
 
 
 @pytest.mark.parametrize("texel", [True, False])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 32), (3, 64), (127, 96), (257, 32), (64, 1024)])
-def test_sizes(device: Device, rows: int, columns: int, texel: bool) -> None:
+def test_sizes(any_device: Device, rows: int, columns: int, texel: bool) -> None:
     weight = make_weight("e0m4_affine", rows, columns, np.random.default_rng(2))
     for tokens in (1, 2, 8, 9, 31):
         check(
-            device,
+            any_device,
             linear_graph(weight),
             tokens,
-            texel=texel and device.info.limits["max_texel_buffer_elements"] >= 1 << 24,
+            texel=texel and any_device.info.limits["max_texel_buffer_elements"] >= 1 << 24,
         )
 
 
 @pytest.mark.parametrize("cpu", [True, False])
 @pytest.mark.parametrize("activation", ["", "swiglu", "geglu_tanh", "geglu", "silu", "gelu", "gelu_tanh", "relu"])
-def test_epilogues(device: Device, activation: str, cpu: bool) -> None:
+def test_epilogues(any_device: Device, activation: str, cpu: bool) -> None:
     weight = make_weight("e0m4_symmetric", 70, 64, np.random.default_rng(3))
-    check(device, linear_graph(weight, activation=activation, extras=True), 5, cpu=cpu)
-    check(device, linear_graph(weight, activation=activation, extras=True, tokens=1), 1, cpu=cpu)
+    check(any_device, linear_graph(weight, activation=activation, extras=True), 5, cpu=cpu)
+    check(any_device, linear_graph(weight, activation=activation, extras=True, tokens=1), 1, cpu=cpu)
 
 
 @pytest.mark.parametrize("cpu", [True, False])
-def test_norm_prologue(device: Device, cpu: bool) -> None:
+def test_norm_prologue(any_device: Device, cpu: bool) -> None:
     weight = make_weight("int8", 33, 160, np.random.default_rng(4))
-    check(device, linear_graph(weight, norm=True, tokens=1), 1, cpu=cpu)
-    check(device, linear_graph(weight, norm=True), 11, cpu=cpu)
+    check(any_device, linear_graph(weight, norm=True, tokens=1), 1, cpu=cpu)
+    check(any_device, linear_graph(weight, norm=True), 11, cpu=cpu)
 
 
 @pytest.mark.parametrize("activation", ["", "swiglu"])
-def test_a_weight_larger_than_a_storage_range_is_split(device: Device, activation: str) -> None:
+def test_a_weight_larger_than_a_storage_range_is_split(any_device: Device, activation: str) -> None:
     weight = make_weight("e0m4_affine", 90, 64, np.random.default_rng(6))
-    check(device, linear_graph(weight, activation=activation, extras=True), 4, max_storage_range=600)
-    check(device, linear_graph(weight, activation=activation, extras=True, tokens=1), 1, max_storage_range=600)
+    check(any_device, linear_graph(weight, activation=activation, extras=True), 4, max_storage_range=600)
+    check(any_device, linear_graph(weight, activation=activation, extras=True, tokens=1), 1, max_storage_range=600)

@@ -8,6 +8,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import sympy
@@ -16,7 +19,9 @@ from . import kernels  # noqa: F401  (registers the kernels)
 from .errors import ModelError
 from .graph import shape as dims
 from .graph.ir import Graph, Value
+from .graph.memory import MemoryPlan
 from .graph.onnx_load import load_model
+from .graph.passes.base import Report
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
 from .kernels.norm import PICKED, argmax
@@ -30,15 +35,31 @@ ENTRIES = {"decode": (1, False), "prefill": (None, False), "score": (None, True)
 """name: (tokens, every row through the head)"""
 
 
-def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = ("decode", "prefill", "score")) -> Program:
-    """Compile a generating model. Raises GraphError or ModelError, in one line, for what cannot be read or run."""
+@dataclass(frozen=True)
+class Compiled:
+    """What an entry was made from: the fused graph, what the passes did, where activations lie."""
+
+    entry: Entry
+    graph: Graph
+    report: Report
+    plan: MemoryPlan
+
+
+def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = ("decode", "prefill", "score"), *,
+                  observe: Callable[[Compiled], None] | None = None,
+                  dump: Callable[[str, str, Graph], None] | None = None) -> Program:
+    """Compile a generating model. Raises GraphError or ModelError, in one line, for what cannot be read or run.
+
+    observe sees each entry when it is made; dump(entry, pass, graph) sees the graph after each pass.
+    """
     graph = load_model(Path(path))
     book = Book(half_states=target.half_cache)
     compiled: list[Entry] = []
     states: dict[str, State] = {}
     for name in entries:
         tokens, every_row = ENTRIES[name]
-        fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row)
+        fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row,
+                                 dump=partial(dump, name) if dump is not None else None)
         for finding in report.rejections():
             log.debug("%s: %s", name, finding)
         roles = find_roles(fused)
@@ -47,6 +68,8 @@ def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = (
         if not every_row:
             argmax(low, roles.logits)
         compiled.append(low.finish(name, {"logits": roles.logits}, _head_label(fused)))
+        if observe is not None and low.plan is not None:
+            observe(Compiled(compiled[-1], fused, report, low.plan))
         for pair in roles.caches:
             for cache in (pair.k_in, pair.v_in):
                 states[cache.name] = State(cache.name, dims.to_program(low.bytes_of(cache, book.half_states)))

@@ -77,6 +77,8 @@ class Lowering:
         self._sizes: dict[str, Dim] = {}
         self._deferred: dict[Value, Deferred] = {}
         self.dispatches: list[Dispatch] = []
+        self.plan: MemoryPlan | None = None
+        """Made by `finish`."""
         for value, name in names.items():
             self._placed[value] = Placed(name, self.bytes_of(value))
         for value, name in states.items():
@@ -203,7 +205,7 @@ class Lowering:
             rule(self, node)
 
     def finish(self, name: str, outputs: Mapping[str, Value], head_label: str | None) -> Entry:
-        plan = plan_memory(self._lifetimes(outputs.values()), alignment=self.target.alignment)
+        plan = self.plan = plan_memory(self._lifetimes(outputs.values()), alignment=self.target.alignment)
         placed = tuple(replace(d, windows=tuple(self._settle(w, plan) for w in d.windows)) for d in self.dispatches)
         labels = [d.label for d in placed]
         head = labels.index(head_label) if head_label in labels else len(placed)

@@ -36,7 +36,7 @@ class Workload:
         return self.weight_bytes + self.cache_row_bytes * (min(cached, window) if window else cached)
 
     def prefill_multiply_adds(self, tokens: int, window: int = 0) -> int:
-        """Multiply-adds of a prompt of `tokens` from an empty cache: products, attention, and the head once."""
+        """Multiply-adds of a prompt of `tokens` from an empty cache; what follows the choice of the last row, once."""
         entry = self.program.entries["prefill"]
         body, head = entry.dispatches[: entry.head], entry.dispatches[entry.head :]
         seen = sum(min(p + 1, window) if window else p + 1 for p in range(tokens))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, convert, evaluate, fetch, info, run
+from . import bench, compile, convert, evaluate, fetch, info, run
 
 app = typer.Typer(
     name="tlite-vk",
@@ -42,3 +42,4 @@ app.command("convert")(convert.convert)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)
+app.command("compile")(compile.compile_)

@@ -36,6 +36,7 @@ def bench(
 
     plan = Plan(prompt, gen, repeat, depth)
     with progress() as advance:
+        advance("compile", 0, 0)
         report = measure(
             model, plan, device=device, context=context, precision=precision.value, progress=advance
         )  # fmt: skip

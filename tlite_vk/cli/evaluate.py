@@ -31,6 +31,7 @@ def evaluate(
 
     content = read_text(text)
     with progress() as advance:
+        advance("compile", 0, 0)
         loaded = load(
             model, device=device, context=window, precision=precision.value, scoring=True,
             progress=lambda done, total: advance("load the weights", done, total),

@@ -81,6 +81,7 @@ def run(
     )
     request: Prompt = _messages(text, system) if chat or system is not None else text
     with progress() as advance:
+        advance("compile", 0, 0)
         loaded = load(
             model, device=device, context=context, window=window, precision=precision.value, chunk=chunk,
             progress=lambda done, total: advance("load the weights", done, total),

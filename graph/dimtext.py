@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import lcm
 
 import sympy  # type: ignore[import-untyped]
 
 from .errors import GraphError
-from .shape import Dim, Program, add, floor_div, maximum, minimum, modulo, multiply, product, simplify, symbols
+from .shape import (
+    Dim,
+    Expression,
+    Program,
+    add,
+    floor_div,
+    maximum,
+    minimum,
+    modulo,
+    multiply,
+    product,
+    simplify,
+    symbols,
+)
 
 MAX_TEXT = 200
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|\*\*|[-+*/%(),]))")
@@ -144,15 +158,17 @@ def to_program(dim: Dim) -> Program:
     raise GraphError(f"dimension {dim} has no integer program (symbols {sorted(s.name for s in symbols(dim))})")
 
 
-def _as_dim(expr: sympy.Basic) -> Dim:
+def _as_dim(expr: Expression) -> Dim:
     return int(expr) if expr.is_Integer else simplify(expr)
 
 
-def _denominator(dim: sympy.Expr) -> int:
+def _denominator(dim: Expression) -> int:
     """The common denominator of an expression that is an integer all the same, such as T*T/2 + T/2."""
     if not isinstance(dim, sympy.Add | sympy.Mul):
         return 1
     result = 1
-    for coefficient in dim.as_coefficients_dict().values():
-        result = int(sympy.ilcm(result, sympy.Rational(coefficient).q)) if coefficient.is_Rational else result
+    coefficients: Expression = dim.as_coefficients_dict().values()
+    for coefficient in coefficients:
+        if coefficient.is_Rational:
+            result = lcm(result, int(coefficient.q))
     return result

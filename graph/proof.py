@@ -15,19 +15,19 @@ from math import gcd
 
 import sympy  # type: ignore[import-untyped]
 
-from .shape import lower_bound
+from .shape import Expression, lower_bound
 
 _MAX_ATOMS = 8  # nested rounding beyond this is not attempted
 _ROUNDING = (sympy.floor, sympy.ceiling, sympy.Max, sympy.Min)
 
 
 @lru_cache(maxsize=8192)
-def prove_non_negative(expr: sympy.Expr) -> bool:
+def prove_non_negative(expr: Expression) -> bool:
     """True when `expr >= 0` is proved; `expr` takes integer values."""
     return _prove_integer(sympy.expand(expr), 0)
 
 
-def _prove_integer(expr: sympy.Expr, depth: int) -> bool:
+def _prove_integer(expr: Expression, depth: int) -> bool:
     """Max and Min outside of any rounding are replaced first: what is left stays an integer, and may use `_spare`."""
     for atom in sorted(expr.atoms(sympy.Max, sympy.Min), key=_nesting, reverse=True):
         if depth < _MAX_ATOMS and (proved := _replace(expr, atom, depth, _prove_integer)) is not None:
@@ -35,7 +35,7 @@ def _prove_integer(expr: sympy.Expr, depth: int) -> bool:
     return _prove(expr + _spare(expr), depth)
 
 
-def _spare(expr: sympy.Expr) -> sympy.Integer:
+def _spare(expr: Expression) -> Expression:
     """g - 1 for the largest g that divides the integer expression whatever its (integer) atoms are."""
     divisor = 0
     for coefficient in expr.as_coefficients_dict().values():
@@ -45,14 +45,14 @@ def _spare(expr: sympy.Expr) -> sympy.Integer:
     return sympy.Integer(max(divisor, 1) - 1)
 
 
-def _prove(expr: sympy.Expr, depth: int) -> bool:
+def _prove(expr: Expression, depth: int) -> bool:
     atom = next(iter(sorted(expr.atoms(*_ROUNDING), key=_nesting, reverse=True)), None)
     if atom is None:
         return _positive_coefficients(expr)
     return depth < _MAX_ATOMS and bool(_replace(expr, atom, depth, _prove))
 
 
-def _replace(expr: sympy.Expr, atom: sympy.Expr, depth: int, prove: Callable[[sympy.Expr, int], bool]) -> bool | None:
+def _replace(expr: Expression, atom: Expression, depth: int, prove: Callable[[Expression, int], bool]) -> bool | None:
     """Is the expression proved with its worst case in the atom's place? None where the atom is no linear term of it."""
     stand_in = sympy.Dummy("r", integer=True)
     rest = sympy.expand(expr.subs(atom, stand_in))
@@ -69,15 +69,15 @@ def _replace(expr: sympy.Expr, atom: sympy.Expr, depth: int, prove: Callable[[sy
     return all(attempts) if every else any(attempts)
 
 
-def prove_sign(coefficient: sympy.Expr) -> bool:
+def prove_sign(coefficient: Expression) -> bool:
     return _prove(sympy.expand(coefficient), 1)
 
 
-def _nesting(atom: sympy.Expr) -> tuple[int, str]:
+def _nesting(atom: Expression) -> tuple[int, str]:
     return sum(1 for _ in sympy.preorder_traversal(atom)), str(atom)
 
 
-def _lower(atom: sympy.Expr) -> tuple[list[sympy.Expr], bool]:
+def _lower(atom: Expression) -> tuple[list[Expression], bool]:
     """Expressions that bound the atom from below, and whether all of them have to be tried (else any one will do)."""
     if isinstance(atom, sympy.ceiling):
         return [atom.args[0]], False
@@ -86,7 +86,7 @@ def _lower(atom: sympy.Expr) -> tuple[list[sympy.Expr], bool]:
     return list(atom.args), isinstance(atom, sympy.Min)
 
 
-def _upper(atom: sympy.Expr) -> tuple[list[sympy.Expr], bool]:
+def _upper(atom: Expression) -> tuple[list[Expression], bool]:
     if isinstance(atom, sympy.ceiling):
         return [atom.args[0] + _largest_fraction(atom.args[0])], False
     if isinstance(atom, sympy.floor):
@@ -94,13 +94,13 @@ def _upper(atom: sympy.Expr) -> tuple[list[sympy.Expr], bool]:
     return list(atom.args), isinstance(atom, sympy.Max)
 
 
-def _largest_fraction(argument: sympy.Expr) -> sympy.Expr:
+def _largest_fraction(argument: Expression) -> Expression:
     """How much rounding can change the argument: (d - 1)/d over an integer denominator d, else 1."""
     denominator = sympy.fraction(sympy.together(argument))[1]
     return 1 - 1 / denominator if denominator.is_Integer else sympy.Integer(1)
 
 
-def _positive_coefficients(expr: sympy.Expr) -> bool:
+def _positive_coefficients(expr: Expression) -> bool:
     slack = {s: sympy.Dummy(s.name, integer=True, nonnegative=True) + lower_bound(s) for s in expr.free_symbols}
     shifted = sympy.expand(expr.subs(slack, simultaneous=True))
     if shifted.is_number:

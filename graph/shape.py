@@ -15,9 +15,10 @@ import sympy  # type: ignore[import-untyped]
 
 from .errors import GraphError
 
-Expression: TypeAlias = sympy.Expr
-Symbol: TypeAlias = sympy.Symbol
-Dim: TypeAlias = int | sympy.Expr
+# sympy carries no types, so its objects are Any to the type checkers.
+Expression: TypeAlias = Any  # a sympy.Expr
+Symbol: TypeAlias = Any  # a sympy.Symbol
+Dim: TypeAlias = int | Expression
 Shape: TypeAlias = tuple[Dim, ...]
 Program: TypeAlias = int | str | tuple[Any, ...]  # a dimension without sympy: 3, "T", ("+", ("*", 576, "T"), 4)
 
@@ -25,7 +26,7 @@ MAX_DIM = 2**40  # a larger extent is a hostile or broken model, not a tensor
 
 
 @cache
-def symbol(name: str, minimum: int = 1) -> sympy.Symbol:
+def symbol(name: str, minimum: int = 1) -> Symbol:
     """The symbol `name`; equal names with equal bounds are the same symbol. `minimum` is 0 or 1."""
     if minimum not in (0, 1):
         raise GraphError(f"symbol {name!r}: the lower bound must be 0 or 1, not {minimum}")
@@ -36,12 +37,12 @@ def symbol(name: str, minimum: int = 1) -> sympy.Symbol:
     )
 
 
-def lower_bound(sym: sympy.Symbol) -> int:
+def lower_bound(sym: Symbol) -> int:
     return 1 if sym.is_positive else 0
 
 
-def symbols(dim: Dim) -> set[sympy.Symbol]:
-    return set() if isinstance(dim, int) else cast("set[sympy.Symbol]", dim.free_symbols)
+def symbols(dim: Dim) -> set[Symbol]:
+    return set() if isinstance(dim, int) else cast("set[Symbol]", dim.free_symbols)
 
 
 def is_expression(item: object) -> bool:
@@ -62,7 +63,7 @@ def ints(shape: Iterable[Dim]) -> tuple[int, ...]:
     return result
 
 
-def simplify(dim: Dim | sympy.Basic) -> Dim:
+def simplify(dim: Dim) -> Dim:
     """A dimension in canonical form: a plain int where it is constant, otherwise an expanded expression."""
     if isinstance(dim, int):
         return int(dim)
@@ -70,11 +71,11 @@ def simplify(dim: Dim | sympy.Basic) -> Dim:
 
 
 @lru_cache(maxsize=8192)
-def _expand(dim: sympy.Basic) -> Dim:
+def _expand(dim: Expression) -> Dim:
     if dim.is_Symbol:
-        return cast(sympy.Expr, dim)
+        return cast(Expression, dim)
     expanded = sympy.expand(dim)
-    return int(expanded) if expanded.is_Integer else cast(sympy.Expr, expanded)
+    return int(expanded) if expanded.is_Integer else cast(Expression, expanded)
 
 
 def is_constant(shape: Iterable[Dim]) -> bool:
@@ -140,7 +141,7 @@ def exact_div(a: Dim, b: Dim) -> Dim | None:
     return None
 
 
-def _integer_polynomial(expr: sympy.Expr) -> bool:
+def _integer_polynomial(expr: Expression) -> bool:
     if not expr.free_symbols or not expr.is_polynomial():
         return False
     return all(c.is_integer for c in sympy.Poly(expr, *expr.free_symbols).coeffs())
@@ -197,7 +198,7 @@ def equal_shapes(a: Shape, b: Shape) -> bool:
     return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def substitute(dim: Dim, values: Mapping[sympy.Symbol, Dim]) -> Dim:
+def substitute(dim: Dim, values: Mapping[Symbol, Dim]) -> Dim:
     """The dimension with some of its symbols replaced."""
     if isinstance(dim, int) or not (symbols(dim) & values.keys()):
         return dim

@@ -88,6 +88,18 @@ def _bias(mask: Array | None, columns: int) -> Array:
     return np.asarray(np.pad(bias, widths, constant_values=-np.inf), np.float32)
 
 
+def _allowed(ahead: Array, is_causal: int, left: int, right: int) -> Array:
+    """Which keys a query may see, given how far each lies after it. left, right: sizes of the window, -1 for none."""
+    allowed = np.ones(ahead.shape, np.bool_)
+    if is_causal:
+        allowed &= ahead <= 0
+    if left >= 0:
+        allowed &= ahead >= -left
+    if right >= 0:
+        allowed &= ahead <= right
+    return allowed
+
+
 @operator("Attention", since=23)
 def attention(
     q: Array,
@@ -121,18 +133,12 @@ def attention(
     raw = scores
     if softcap:
         scores = np.asarray(softcap * np.tanh(scores / softcap), scores.dtype)
-    bias = _bias(mask, columns)
-    slot = np.arange(columns)
     first = np.asarray(past) if nonpad is None else (nonpad.reshape(-1, 1, 1, 1) - rows)
-    ahead = slot - (np.arange(rows)[:, None] + first)  # how far a key lies after its query
-    if is_causal:
-        bias = np.where(ahead <= 0, bias, -np.inf)
-    if left_window_size >= 0:
-        bias = np.where(ahead >= -left_window_size, bias, -np.inf)
-    if right_window_size >= 0:
-        bias = np.where(ahead <= right_window_size, bias, -np.inf)
+    ahead = np.arange(columns) - (np.arange(rows)[:, None] + first)  # how far a key lies after its query
+    allowed = _allowed(ahead, is_causal, left_window_size, right_window_size)
     if nonpad is not None:
-        bias = np.where(slot < nonpad.reshape(-1, 1, 1, 1), bias, -np.inf)
+        allowed = allowed & (np.arange(columns) < nonpad.reshape(-1, 1, 1, 1))
+    bias = np.where(allowed, _bias(mask, columns), -np.inf)
     biased = scores + bias.astype(scores.dtype)
     kind = q.dtype if softmax_precision is None else np.dtype(numpy_dtype(from_onnx(softmax_precision)))
     weights = softmax_array(biased.astype(kind)).astype(q.dtype)

@@ -115,6 +115,16 @@ def _(x: Tensor) -> Tensor:
     return Tensor(x.dtype, (x.shape[0], 1, x.shape[2]))
 
 
+def _seen(position: Array, capacity: int, window: int) -> Array:
+    """Which slots of a ring each query sees [rows, capacity], once the tokens at `position` [rows] are written."""
+    last = position[-1]
+    slot_position = last - (last - np.arange(capacity)) % capacity  # the newest position that each slot can hold
+    seen = (slot_position <= position[:, None]) & (slot_position >= 0)
+    if window:
+        seen &= slot_position > position[:, None] - window
+    return np.asarray(seen)
+
+
 @operator("RingAttention", domain=FUSED)
 def ring_attention(
     q: Array,
@@ -159,11 +169,7 @@ def ring_attention(
     new_k, new_v = k_cache.copy(), v_cache.copy()
     new_k[:, position % capacity] = kh.reshape(batch, rows, -1)
     new_v[:, position % capacity] = vh.reshape(batch, rows, -1)
-    last = step.position + rows - 1
-    slot_position = last - (last - np.arange(capacity)) % capacity  # the newest position that each slot can hold
-    seen = (slot_position <= position[:, None]) & (slot_position >= 0)
-    if window:
-        seen &= slot_position > position[:, None] - window
+    seen = _seen(position, capacity, window)
     group = heads // kv_heads
     keys = np.repeat(new_k.reshape(batch, capacity, kv_heads, head_dim), group, 2)
     values = np.repeat(new_v.reshape(batch, capacity, kv_heads, head_dim), group, 2)

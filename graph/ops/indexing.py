@@ -157,7 +157,7 @@ _COMBINE = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, 
 @operator("ScatterElements", rule=same)
 def scatter_elements(data: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none") -> Array:
     out = data.copy()
-    where: list[Array] = list(np.indices(indices.shape))
+    where: list[Array] = [np.asarray(i) for i in np.indices(indices.shape)]
     where[axis] = np.where(indices < 0, indices + data.shape[axis], indices)
     combine = _COMBINE[reduction]
     if combine is None:

@@ -12,14 +12,10 @@ from .rules import broadcast, require, require_equal, same_dtype
 
 def matmul_shape(a: Shape, b: Shape) -> Shape:
     """Numpy's matmul over symbolic shapes."""
-    require(len(a) > 0 and len(b) > 0, "it needs at least vectors")
-    left = (1, *a) if len(a) == 1 else a
-    right = (*b, 1) if len(b) == 1 else b
-    require_equal(left[-1], right[-2], "the inner dimensions differ")
-    result = (*broadcast(left[:-2], right[:-2]), left[-2], right[-1])
-    if len(a) == 1:
-        result = result[:-2] + result[-1:]
-    return result[:-1] if len(b) == 1 else result
+    require(min(len(a), len(b)) > 0, "it needs at least vectors")
+    require_equal(a[-1], b[-min(2, len(b))], "the inner dimensions differ")
+    rows, columns = a[-2:-1], b[-1:] if len(b) > 1 else ()  # a vector gives no dimension
+    return (*broadcast(a[:-2], b[:-2]), *rows, *columns)
 
 
 @operator("MatMul")

@@ -61,10 +61,15 @@ def optimize(
         report.seconds[rule.name] = report.seconds.get(rule.name, 0.0) + time.perf_counter() - started
         if dump is not None:
             dump(rule.name, graph)
-    if generate and not any(n.op == "RingAttention" for n in graph.nodes):
-        why = next(
-            (f"{f.node}: {f.detail}" for f in report.rejections() if f.rule == RingAttention.name),
-            "it has no attention",
-        )
-        raise GraphError(f"this model cannot generate with a cache ({why})")
+    if generate:
+        _check_rings(graph, report)
     return graph, report
+
+
+def _check_rings(graph: Graph, report: Report) -> None:
+    """Raise GraphError unless every attention became a ring: a step sees earlier tokens through rings only."""
+    left = [n.name for n in graph.nodes if n.op == "Attention"]
+    if left or not any(n.op == "RingAttention" for n in graph.nodes):
+        reasons = {f.node: f.detail for f in report.rejections() if f.rule == RingAttention.name}
+        why = f"{left[0]}: {reasons.get(left[0], 'unknown')}" if left else "it has no attention over a cache"
+        raise GraphError(f"this model cannot generate with a cache ({why})")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support.graphs import Array, Builder, apply, ops
 from support.llama import Llama, build_llama, step_inputs
 
+from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.ir import Graph, Node, Value
 from tlite_vk.graph.ops.fused import ring_attention
@@ -207,10 +208,11 @@ def test_projections_that_cannot_be_stacked_stay_three() -> None:
     assert "different inputs" in report.rejections()[0].detail
 
 
-def test_a_rejected_ring_is_explained_to_the_user() -> None:
-    graph = build_llama(Llama(layers=1))
-    find(graph, "Attention").attributes["is_causal"] = 0
-    with pytest.raises(Exception, match=r"cannot generate with a cache .*not causal"):
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_rejected_ring_is_explained_to_the_user(layer: int) -> None:
+    graph = build_llama(Llama(layers=2))
+    find(graph, "Attention", layer).attributes["is_causal"] = 0
+    with pytest.raises(GraphError, match=rf"cannot generate with a cache \(layer.{layer}.attention: it is not causal"):
         optimize(graph, generate=True)
 
 

@@ -246,7 +246,7 @@ class Book:
     def __init__(self, half_states: bool) -> None:
         self.half_states = half_states
         self.kernels: list[Kernel] = []
-        self.weights: dict[tuple[str, int, str], WeightPlan] = {}
+        self.weights: dict[tuple[str, str, str], WeightPlan] = {}
         self.sources: dict[str, str] = {}
         self._numbers: dict[Kernel, int] = {}
         self._alive: list[Any] = []
@@ -258,9 +258,10 @@ class Book:
         return self._numbers[kernel]
 
     def weight(self, kind: str, source: Any, name: str, size: int | None) -> WeightPlan:
-        key = (kind, id(source), name)
+        same = " ".join(identity(s) for s in source) if isinstance(source, tuple) else str(id(source))
+        key = (kind, same, name)
         if key not in self.weights:
-            self._alive.append(source)  # ids stay unique while this lives
+            self._alive.append(source)  # ids and addresses stay unique while this lives
             nbytes = -(-size // 16) * 16 if size is not None else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
             self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, max(16, nbytes), kind, source)
         return self.weights[key]
@@ -277,7 +278,7 @@ class Book:
 
     def packed(self, source: Any, name: str) -> Window:
         """The window of a packed row block's codes or scales; blocks of the same weight are shared."""
-        key = (source.part, 0, f"{identity(source.weight)} {source.packing} {source.block}")
+        key = (source.part, "", f"{identity(source.weight)} {source.packing} {source.block}")
         if key not in self.weights:
             self.weights[key] = WeightPlan(f"{name}/{source.part}", -(-source.nbytes // 16) * 16, "packed", source)
         plan = self.weights[key]

@@ -14,7 +14,7 @@ import sympy
 
 from .compiler import compile_all, module_name
 from .errors import ModelError
-from .expression import Expression
+from .expression import Expression, evaluate
 from .graph import shape as dims
 from .graph.ir import Graph, Node, Value
 from .graph.memory import Lifetime, MemoryPlan, plan_memory
@@ -204,8 +204,14 @@ class Lowering:
                 raise ModelError(f"{node}: this operator has no kernel")
             rule(self, node)
 
-    def finish(self, name: str, outputs: Mapping[str, Value], head_label: str | None) -> Entry:
-        plan = self.plan = plan_memory(self._lifetimes(outputs.values()), alignment=self.target.alignment)
+    def finish(self, name: str, outputs: Mapping[str, Value], head_label: str | None,
+               lengths: Mapping[str, int] | None = None) -> Entry:
+        """The entry with its arena planned: for all lengths, or for given ones only, which is much less work where
+        several symbols are free."""
+        lifetimes = self._lifetimes(outputs.values())
+        if lengths is not None:
+            lifetimes = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in lifetimes]
+        plan = self.plan = plan_memory(lifetimes, alignment=self.target.alignment)
         placed = tuple(replace(d, windows=tuple(self._settle(w, plan) for w in d.windows)) for d in self.dispatches)
         labels = [d.label for d in placed]
         head = labels.index(head_label) if head_label in labels else len(placed)

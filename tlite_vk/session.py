@@ -26,7 +26,6 @@ from .graph.onnx_load import load_model
 from .graph.ops.dtypes import FLOATS, numpy_dtype
 from .graph.pipeline import optimize
 from .lower import Book, Lowering
-from .program import Entry
 from .target import Precision, Target
 from .upload import device_array, upload
 
@@ -58,17 +57,19 @@ class Session:
         self.target = target or Target.of(self.device.info, precision)
         self.graph, self.report = optimize(source, generate=False)
         self._book = Book(half_states=False)
-        self.entry = self._lower()
-        self.program = self._book.program([self.entry], [], {}, 0, 0, 0)
+        names = {v: f"{kind}:{v.name}" for kind, values in (("output", self.graph.outputs), ("input", self.graph.inputs))
+                 for v in values}
+        self._lowered = Lowering(self.graph, self.target, self._book, {}, {}, names)
+        self._lowered.run()
+        self.program = self._book.program([], [], {}, 0, 0, 0)
         self._weights = upload(self.device, self.program.weights, self.target.alignment)
         self._pipelines = Pipelines(self.device, self.program)
         self._buckets: OrderedDict[tuple[tuple[str, int], ...], _Bucket] = OrderedDict()
 
-    def _lower(self) -> Entry:
-        names = {value: f"input:{value.name}" for value in self.graph.inputs}
-        low = Lowering(self.graph, self.target, self._book, {}, {}, names)
-        low.run()
-        return low.finish("run", {v.name: v for v in self.graph.outputs if not v.known}, None)
+    @property
+    def dispatches(self) -> int:
+        """How many kernels a run starts."""
+        return len(self._lowered.dispatches)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -94,7 +95,7 @@ class Session:
             data = device_array(arrays[value.name])
             if buffer is not None and data.size:
                 buffer.write(data)
-        if self.entry.dispatches:
+        if self.dispatches:
             bucket.recording.run()
         wanted = [v for v in self.graph.outputs if outputs is None or v.name in outputs]
         return {v.name: constant_array(v, lengths) if v.known else self._read(bucket, v) for v in wanted}
@@ -135,25 +136,22 @@ class Session:
         return bucket
 
     def _record(self, lengths: dict[str, int]) -> _Bucket:
+        computed = {v.name: v for v in self.graph.outputs if not v.known}
+        entry = self._lowered.finish("run", computed, None, lengths)
         sizes: dict[str, int] = {}
-        for dispatch in self.entry.dispatches:
-            for window in dispatch.windows:
-                name, offset, size = window.resolve(lengths)
-                if not name.startswith("weight:"):
-                    sizes[name] = max(sizes.get(name, 0), offset + size)
-        for window in self.entry.outputs.values():
+        for window in (*entry.outputs.values(), *(w for d in entry.dispatches for w in d.windows)):
             name, offset, size = window.resolve(lengths)
             if not name.startswith("weight:"):
                 sizes[name] = max(sizes.get(name, 0), offset + size)
         if "arena" in sizes:
-            sizes["arena"] = max(sizes["arena"], evaluate(self.entry.arena, lengths))
+            sizes["arena"] = max(sizes["arena"], evaluate(entry.arena, lengths))
         buffers = Buffers({name: self.device.buffer(max(16, size)) for name, size in sizes.items()}, self._weights)
         recording = self.device.recording()
-        record(recording, self.entry.dispatches, lengths, buffers, self._pipelines)
+        record(recording, entry.dispatches, lengths, buffers, self._pipelines)
         recording.end()
         outputs: dict[str, tuple[Buffer, int, tuple[int, ...]]] = {}
         for value in (v for v in self.graph.outputs if not v.known):
-            buffer, offset, _ = buffers.bind(self.entry.outputs[value.name], lengths)
+            buffer, offset, _ = buffers.bind(entry.outputs[value.name], lengths)
             outputs[value.name] = (buffer, offset, value_shape(value, lengths))
         return _Bucket(buffers.named, recording, outputs)
 

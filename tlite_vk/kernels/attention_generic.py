@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ class _Attention:
 
     low: Lowering
     node: Node
+    written: set[Value] = field(default_factory=set)  # outputs that later steps may read
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class _Attention:
     def cached(self, source: Source, i: int, place: tuple[str, str, str, str]) -> str:
         """Key or value i at (batch, key head, slot, column): from the past, or from the new rows."""
         present, past = self.wanted(i), self.node.optional(i + 3)
-        if present is not None and self.low.is_placed(present):
+        if present is not None and present in self.written:
             return pull(source, present, Index(source, present.dims, coords=place))
         if past is None:
             return self.element(source, i, place)
@@ -187,6 +188,7 @@ def _write_present(a: _Attention, i: int) -> None:
     element = a.cached(source, i, (b, h, slot, d))
     store(source, source.writes(a.low.write(value), "float"), "float", item, element)
     source.emit(groups)
+    a.written.add(value)
 
 
 def _write_scores(a: _Attention, scores: Value, steps: list[Callable[[Source, Index, str], str]]) -> None:

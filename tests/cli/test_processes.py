@@ -63,6 +63,26 @@ def test_output_to_a_full_disk(model: Path) -> None:
     assert "Traceback" not in errors and "Exception" not in errors
 
 
+def test_buffered_output_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (2, b"error: cannot write the output: no space left; free some\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run([*COMMAND, "info", "--json"], stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_closed_input(model: Path) -> None:
+    script = f"exec {sys.executable} -m tlite_vk run {model} <&-"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"error: there is no prompt; give it after the model, or pipe it in\n",
+    )
+
+
 def test_progress_shows_on_a_terminal_only(model: Path) -> None:
     command = [*COMMAND, "run", str(model), "hello", "--max-tokens", "2"]
     ours, theirs = pty.openpty()

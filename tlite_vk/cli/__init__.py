@@ -5,6 +5,7 @@ Exit codes: 0, 1 for an unexpected failure, 2 for wrong input, 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it when it ends
+        _discard_output()
         return FAILED
     except Exception as error:
         if os.environ.get(DEBUG, "0") not in ("", "0"):
@@ -31,14 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "Abort":  # how older option parsers tell of Ctrl-C
             return INTERRUPTED
         message, code = _explained(error)
+        if isinstance(error, OSError):
+            _discard_output()
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return code
+
+
+def _discard_output() -> None:
+    """What is left in the buffer goes nowhere: the interpreter would try to write it again when it ends."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
     from .app import app
 
     code = app(args=arguments, prog_name="tlite-vk", standalone_mode=False)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # an output that cannot be written is an error of ours, not of the interpreter's end
     return code if isinstance(code, int) else 0
 
 
@@ -49,9 +61,10 @@ def _explained(error: Exception) -> tuple[str, int]:
 
     if isinstance(error, TliteError | GraphError):
         return str(error), WRONG_INPUT
-    if hasattr(error, "format_message"):  # the option parser's own errors
+    describe = getattr(error, "format_message", None)
+    if describe is not None:  # the option parser's own errors
         command = getattr(getattr(error, "ctx", None), "command_path", "tlite-vk")
-        return f"{error.format_message().rstrip('.')}; see {command} --help", WRONG_INPUT
+        return f"{describe().rstrip('.')}; see {command} --help", WRONG_INPUT
     if isinstance(error, OSError) and error.errno is not None:
         return _about_file(error), WRONG_INPUT
     if isinstance(error, MemoryError):

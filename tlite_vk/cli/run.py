@@ -105,7 +105,7 @@ def _prompt_text(prompt: str | None) -> str:
 
     if prompt is not None and prompt != "-":
         return prompt
-    if prompt is None and sys.stdin.isatty():
+    if sys.stdin is None or (prompt is None and sys.stdin.isatty()):
         raise InputError("there is no prompt; give it after the model, or pipe it in")
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
@@ -145,8 +145,7 @@ class _Answer:
     def _write(self, piece: str) -> None:
         self._pieces.append(piece)
         if not self._quiet:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            print(piece, end="", flush=True)
 
     def summary(self) -> str:
         from tlite_vk.bench import peak_host_bytes

@@ -199,10 +199,22 @@ class Lowering:
 
     def run(self) -> None:
         for node in self.graph.nodes:
-            rule = _RULES.get((node.domain, node.op))
-            if rule is None:
-                raise ModelError(f"{node}: this operator has no kernel")
-            rule(self, node)
+            self._lower(node)
+
+    def expand(self, nodes: Sequence[Node]) -> None:
+        """Lower simpler nodes in the place of one."""
+        for node in nodes:
+            for value in node.inputs:
+                if value is not None:
+                    self.users.setdefault(value, []).append(node)
+        for node in nodes:
+            self._lower(node)
+
+    def _lower(self, node: Node) -> None:
+        rule = _RULES.get((node.domain, node.op))
+        if rule is None:
+            raise ModelError(f"{node}: this operator has no kernel")
+        rule(self, node)
 
     def finish(self, name: str, outputs: Mapping[str, Value], head_label: str | None,
                lengths: Mapping[str, int] | None = None) -> Entry:

@@ -12,6 +12,7 @@ from ..graph.shape import Dim
 from ..lower import Lowering, lowers
 from ..packing import Packing, packing_of
 from ..program import Window
+from . import expansion
 
 ACTIVATIONS = {"": 0, "silu": 1, "swiglu": 1, "gelu": 2, "geglu": 2, "gelu_tanh": 3, "geglu_tanh": 3, "relu": 4, "reglu": 4}
 GATED = {"swiglu", "geglu", "geglu_tanh", "reglu"}
@@ -75,9 +76,21 @@ def packed_windows(low: Lowering, value: Value, gated: bool = False) -> list[tup
     return found
 
 
+def can_pack(value: Value) -> bool:
+    """Whether a weight has a packed form; one of an odd number of columns has none, for example."""
+    try:
+        packing_of(value.constant)  # type: ignore[arg-type]
+    except ModelError:
+        return False
+    return True
+
+
 @lowers("Linear", "tlite")
 def linear(low: Lowering, node: Node) -> None:
     x, weight = node.input(0), node.input(1)
+    if not can_pack(weight):
+        expansion.linear(low, node)
+        return
     bias, residual, norm = (node.optional(i) for i in (2, 3, 4))
     activation = str(node.attributes.get("activation", ""))
     gated = activation in GATED
@@ -139,6 +152,9 @@ class _Tile:
 @lowers("Embedding", "tlite")
 def embedding(low: Lowering, node: Node) -> None:
     ids, weight = node.input(0), node.input(1)
+    if not can_pack(weight):
+        expansion.embedding(low, node)
+        return
     columns = low.columns(node.output)
     lanes = min(low.target.max_invocations, 64)
     out = low.write(node.output)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import ModelError
 from ..graph import shape as dims
 from ..graph.ir import Node, Value
 from ..lower import PICK, Lowering, lowers
+from . import expansion
 from .attention import STEP_BYTES
 
 PICKED = 1024
@@ -17,7 +17,8 @@ def rms_norm(low: Lowering, node: Node) -> None:
     x, scale = node.input(0), node.input(1)
     columns = low.columns(x)
     if columns % 2:
-        raise ModelError(f"{node}: a norm over {columns} elements has no kernel (an even number has)")
+        expansion.rms_norm(low, node)
+        return
     half = low.wants_half(node.output)
     lanes = low.target.lanes if low.target.cpu else min(256, low.target.max_invocations)
     windows = [low.read(x), low.read(scale), low.write(node.output, half)]

@@ -119,6 +119,8 @@ class Model:
                 self.stats.finish = "stop"
                 return
         rest = guard.push(stream.finish()) + guard.finish()
+        if guard.stopped:
+            self.stats.finish = "stop"
         if rest:
             yield rest
 

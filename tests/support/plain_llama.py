@@ -13,7 +13,9 @@ Floats = npt.NDArray[np.float64]
 class PlainLlama:
     """A whole forward pass in float64, with GGUF's own conventions (neighbouring rows rotate together)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, window: int = 0) -> None:
+        """window: how many positions back a query sees, itself included; 0 for all."""
+        self.window = window
         reader = gguf.GGUFReader(str(path))
         self.fields = {key: field.contents() for key, field in reader.fields.items()}
         self.weights = {
@@ -51,7 +53,10 @@ class PlainLlama:
         k = self.rotate(self.linear(x, f"{block}.attn_k").reshape(t, kv_heads, -1)).repeat(heads // kv_heads, 1)
         v = self.linear(x, f"{block}.attn_v").reshape(t, kv_heads, -1).repeat(heads // kv_heads, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
-        scores = np.where(np.tri(t, dtype=bool), scores, -np.inf)
+        seen = np.tri(t, dtype=bool)
+        if self.window:
+            seen &= ~np.tri(t, k=-self.window, dtype=bool)
+        scores = np.where(seen, scores, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         return self.linear(np.einsum("hqk,khd->qhd", weights, v).reshape(t, -1), f"{block}.attn_output")

@@ -14,6 +14,7 @@ and prints as its last line one JSON object with "devices" and "results": [{"tes
 Both sides: random tokens, an untimed warm-up, logits of the last token only, a synchronization after every token. One
 repetition each per round; the order changes from round to round; the figures are medians of the rounds. "generate" is
 our greedy generation, which chooses tokens on the device and sends several at once, against the peer's decode.
+Other work on the machine does not fall on both sides alike: "other cores" says how much there was. Compare when idle.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -100,20 +103,43 @@ def measure_ours(chosen: argparse.Namespace, model: Path) -> tuple[Figures, str]
     return {name: found[f"{name}_tokens_per_s"] for name in METRICS}, f"{found['device']}, {found['driver']}"
 
 
+def busy_seconds() -> tuple[float, float]:
+    """CPU seconds so far: of the whole machine (Linux; 0 elsewhere), and of our finished child processes."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    except OSError:
+        return 0.0, 0.0
+    ticks = [int(field) for field in fields]
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    machine = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # all but idle and waiting
+    return machine, children.ru_utime + children.ru_stime
+
+
+def measured(chosen: argparse.Namespace, model: Path, side: str) -> tuple[Figures, str]:
+    """One repetition of a side, with the cores that other work kept busy meanwhile, as other_cores."""
+    started, (machine, own) = time.perf_counter(), busy_seconds()
+    figures, device = measure_peer(chosen) if side == "peer" else measure_ours(chosen, model)
+    seconds, (machine_after, own_after) = time.perf_counter() - started, busy_seconds()
+    others = max(0.0, machine_after - machine - (own_after - own)) / seconds
+    return figures | {"other_cores": round(others, 2)}, device
+
+
 def compare(chosen: argparse.Namespace, model: Path) -> dict[str, Any]:
     """All rounds, and the ratios of the medians."""
     rounds: dict[str, list[Figures]] = {"ours": [], "peer": []}
     devices: dict[str, str] = {}
     for number in range(chosen.rounds):
         for side in ("peer", "ours") if number % 2 == 0 else ("ours", "peer"):
-            figures, devices[side] = measure_peer(chosen) if side == "peer" else measure_ours(chosen, model)
+            figures, devices[side] = measured(chosen, model, side)
             rounds[side].append(figures)
             text = ", ".join(f"{name} {figures[name]:.2f}" for name in METRICS)
-            print(f"round {number + 1} {side}: {text} tokens/s", file=sys.stderr, flush=True)
+            others = f"other cores {figures['other_cores']}"
+            print(f"round {number + 1} {side}: {text} tokens/s ({others})", file=sys.stderr, flush=True)
     medians = {side: {name: median(f[name] for f in found) for name in METRICS} for side, found in rounds.items()}
     return {
         "ratios": {name: medians["ours"][name] / medians["peer"][name] for name in METRICS},
         "medians": medians,
+        "other_cores": max(figures["other_cores"] for found in rounds.values() for figures in found),
         "rounds": rounds,
         "devices": devices,
         "prompt": chosen.prompt,
@@ -137,6 +163,7 @@ def main() -> None:
         return
     for side, device in found["devices"].items():
         print(f"{side}: {device}")
+    print(f"other work on the machine: up to {found['other_cores']} cores")
     for name in METRICS:
         ours, peer = (found["medians"][side][name] for side in ("ours", "peer"))
         print(f"{name:9} ours {ours:9.2f}  peer {peer:9.2f} tokens/s  ratio {found['ratios'][name]:.2f}")

@@ -37,7 +37,7 @@ void reduceHeads(inout float value[HEADS], bool maximum) {
 void scoreKey(uint key, uint kvHead, uint position, out float score[HEADS]) {
     [[unroll]] for (int h = 0; h < HEADS; ++h) score[h] = 0.0;
     uint at = eightOf(key, kvHead);
-    for (uint e = 0u; e < uint(HEAD_DIM / 8); ++e) {
+    [[unroll]] for (uint e = 0u; e < uint(HEAD_DIM / 8); ++e) {
         float k[8];
 #ifdef FUSED
         if (key == position) {
@@ -115,9 +115,14 @@ void main() {
         [[unroll]] for (int h = 0; h < HEADS; ++h) total[h] += sum[h];
         uint end = min(tile + uint(TILE), position + 1u);
         if (part < parts)
-            for (uint key = tile + part; key < end; key += parts) {
-                vec2 v = valuePair(key, kvHead, pair, position);
-                [[unroll]] for (int h = 0; h < HEADS; ++h) acc[h] += weight[uint(h * TILE) + key - tile] * v;
+            for (uint key = tile + part; key < end; key += 4u * parts) {  // four loads under way at once
+                vec2 v[4];
+                [[unroll]] for (uint b = 0u; b < 4u; ++b) v[b] = valuePair(min(key + b * parts, end - 1u), kvHead, pair, position);
+                [[unroll]] for (uint b = 0u; b < 4u; ++b) {
+                    uint k = key + b * parts;
+                    [[unroll]] for (int h = 0; h < HEADS; ++h)
+                        acc[h] += (k < end ? weight[uint(h * TILE) + min(k, end - 1u) - tile] : 0.0) * v[b];
+                }
             }
         barrier();
     }

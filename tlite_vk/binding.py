@@ -40,7 +40,8 @@ class Pipelines:
             generated = self._program.modules.get(kernel.shader)
             self._made[number] = self._device.pipeline(
                 spirv.load(kernel.shader) if generated is None else generated, list(kernel.bindings),
-                specialization=dict(kernel.specialization), push_bytes=kernel.push_bytes)
+                specialization=dict(kernel.specialization), push_bytes=kernel.push_bytes,
+                subgroup_size=kernel.subgroup_size, full_subgroups=kernel.subgroup_size > 0)
         return self._made[number]
 
     def close(self) -> None:

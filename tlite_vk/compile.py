@@ -91,7 +91,7 @@ def _lowering(graph: Graph, roles: Roles, target: Target, book: Book) -> Lowerin
     others = [v.name for v in graph.inputs if v is not roles.token_ids and v not in states]
     if others:
         raise ModelError(f"generation does not know what to feed the input {', '.join(others)}")
-    return Lowering(graph, target, book, symbols, states, {roles.token_ids: "ids"})
+    return Lowering(graph, target, book, symbols, states, {roles.token_ids: "ids"}, multiple=target.bucket)
 
 
 def _head_label(graph: Graph) -> str | None:

@@ -28,8 +28,6 @@ from .target import Precision, Target
 from .tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 2048
-BUCKET = 8
-"""Steps of several tokens are padded to a multiple of this."""
 SUBMISSION_SECONDS = 0.05
 """Greedy decoding sends several tokens in one submission as long as it stays under this, so that text flows smoothly."""
 MAX_BATCH = 16
@@ -160,12 +158,16 @@ class Model:
         for first in range(0, len(ids), chunk):
             part = ids[first : first + chunk]
             last = first + chunk >= len(ids)
-            tokens = -(-len(part) // BUCKET) * BUCKET if len(part) > 1 else 1
+            tokens = self._padded(len(part)) if len(part) > 1 else 1
             entry = "prefill" if tokens > 1 else "decode"
             self.engine.feed(start + first, part)
             self.engine.run(Variant(entry, tokens, head=last, pick=last and pick, read=last and not pick))
             if progress is not None:
                 progress(first + len(part), len(ids))
+
+    def _padded(self, count: int) -> int:
+        bucket = self.engine.target.bucket
+        return -(-count // bucket) * bucket
 
     def _greedy(self, ids: list[int], limit: int, progress: Progress | None) -> Iterator[int]:
         """Tokens chosen on the device; as many per submission as keep it short."""
@@ -224,7 +226,7 @@ class Model:
         found: list[npt.NDArray[np.float64]] = []
         for first in range(0, len(known), self.engine.chunk):
             part = known[first : first + self.engine.chunk]
-            tokens = -(-len(part) // BUCKET) * BUCKET
+            tokens = self._padded(len(part))
             self.engine.feed(first, part)
             self.engine.run(Variant("score", tokens, read=True))
             following = known[first + 1 : first + 1 + len(part)]
@@ -287,7 +289,7 @@ def load(model: str | Path, *, device: Device | int | str | None = None, context
     chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
     if chunk < 1 or window < 0 or (context is not None and context < 1):
         raise InputError("context, window and chunk must be positive")
-    chunk = -(-chunk // BUCKET) * BUCKET
+    chunk = -(-chunk // target.bucket) * target.bucket
     most = program.positions or DEFAULT_CONTEXT
     if context is not None and context > most:
         raise InputError(f"the model knows {most} positions, a context of {context} does not fit; choose at most {most}")

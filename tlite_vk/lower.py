@@ -69,8 +69,9 @@ class Lowering:
     """Collects the dispatches of one entry. Kernels call `read`, `write`, `weight`, `scratch` and `emit`."""
 
     def __init__(self, graph: Graph, target: Target, book: Book, symbols: Mapping[sympy.Symbol, Dim],
-                 states: Mapping[Value, str], names: Mapping[Value, str]) -> None:
-        self.graph, self.target, self.book = graph, target, book
+                 states: Mapping[Value, str], names: Mapping[Value, str], *, multiple: int = 1) -> None:
+        """multiple: the number of tokens T is a multiple of this in every step of more than one token."""
+        self.graph, self.target, self.book, self.multiple = graph, target, book, multiple
         self.users = graph.consumers()
         self._symbols = dict(symbols)
         self._placed: dict[Value, Placed] = {}
@@ -186,9 +187,10 @@ class Lowering:
         return Window(name, 0, size, access)
 
     def emit(self, shader: str, bindings: Sequence[tuple[Window, str]], groups: Sequence[Dim],
-             push: Sequence[Dim | float], specialization: Mapping[int, int], label: str) -> None:
+             push: Sequence[Dim | float], specialization: Mapping[int, int], label: str, subgroup_size: int = 0) -> None:
         """Append one dispatch. A binding is a window with its kind: "storage" or "texel_..."."""
-        kernel = Kernel(shader, tuple(kind for _, kind in bindings), tuple(sorted(specialization.items())), 4 * len(push))
+        kernel = Kernel(shader, tuple(kind for _, kind in bindings), tuple(sorted(specialization.items())), 4 * len(push),
+                        subgroup_size)
         x, y, z = (dims.to_program(self.dim(g)) for g in (*groups, 1, 1)[:3])
         words = tuple(p if isinstance(p, float) else dims.to_program(self.dim(p)) for p in push)
         windows = tuple(window for window, _ in bindings)

@@ -24,13 +24,15 @@ Access = Literal["read", "write", "update"]
 class Kernel:
     """One pipeline: a SPIR-V module by name, the kinds of its bindings, its specialization constants.
 
-    The module is one of the package's own, or one of `Program.modules`.
+    The module is one of the package's own, or one of `Program.modules`. A subgroup size that is not 0 is required, with
+    all subgroups full.
     """
 
     shader: str
     bindings: tuple[str, ...]
     specialization: tuple[tuple[int, int], ...]
     push_bytes: int
+    subgroup_size: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16"]
 
 
+MATRIX_FEATURES = ("cooperative_matrix", "vulkan_memory_model", "float16", "subgroup_size_control", "compute_full_subgroups")
+
+
 @dataclass(frozen=True)
 class Target:
     """Limits in bytes or elements; see `Target.of` for how a device maps to one.
 
     cpu: few cores and slow loads, so that register tiles without communication win.
     texel: read-only operands go through texel buffers where they fit `max_texel_elements`.
+    matrix: products of many tokens run on cooperative matrices, 16 x 16 x 16, fp16 operands and fp32 sums.
     half_cache, half_activations: store the KV cache, the inputs of matrix products, as halves; arithmetic is fp32.
     """
 
@@ -33,7 +37,13 @@ class Target:
     max_invocations: int
     alignment: int
     half_cache: bool
+    matrix: bool = False
     half_activations: bool = False  # measured: no faster on lavapipe, and the larger part of fp16's error
+
+    @property
+    def bucket(self) -> int:
+        """Steps of several tokens are padded to a multiple of this."""
+        return 16 if self.matrix else 8
 
     @staticmethod
     def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
@@ -55,4 +65,18 @@ class Target:
             max_invocations=limits["max_workgroup_invocations"],
             alignment=alignment,
             half_cache=precision == "fp16",
+            matrix=precision == "fp16" and not cpu and _has_matrices(info),
         )
+
+
+def _has_matrices(info: DeviceInfo) -> bool:
+    """Whether shaders/linear_matrix.comp can run: its shape, subgroups of exactly 32, room for its tiles."""
+    shape = (16, 16, 16, "float16", "float16", "float32", "float32", "subgroup")
+    features, limits = info.features, info.limits
+    return (
+        shape in info.cooperative_matrix_shapes
+        and all(features.get(name, False) for name in MATRIX_FEATURES)
+        and limits["min_subgroup_size"] <= 32 <= limits["max_subgroup_size"]
+        and limits["max_workgroup_invocations"] >= 256
+        and limits["max_compute_shared_memory"] >= 20480
+    )

@@ -59,7 +59,7 @@ def _window(node: Node) -> Dim:
 def _heads_per_group(low: Lowering, h: _Heads, fused: bool, lanes: int) -> int:
     """How many heads that share keys one workgroup takes: as many as registers and shared memory hold."""
     group = h.heads // h.kv_heads
-    most = max(1, UNROLLED // h.head_dim) if low.target.cpu else 8
+    most = max(1, UNROLLED // h.head_dim) if low.target.cpu else 1 if fused else 8
     if low.target.cpu and fused:
         per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim)
         most = min(most, max(1, (low.target.max_shared_bytes - 8 * h.head_dim) // per_head))
@@ -112,8 +112,8 @@ def _block(h: _Heads) -> int:
     return max(1, min(4, 128 // h.head_dim))
 
 
-def _group_lanes(low: Lowering, h: _Heads) -> int:
-    return min(low.target.max_invocations, max(128, h.head_dim // 2))
+def _group_lanes(low: Lowering, h: _Heads, fused: bool) -> int:
+    return min(low.target.max_invocations, 256 if fused else 128)
 
 
 def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
@@ -130,7 +130,7 @@ def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> Non
     half_out = low.wants_half(node.output)
     out = low.write(node.output, half_out)
     k_cache, v_cache, step = low.read(node.input(3)), low.read(node.input(4)), low.named("step", STEP_BYTES, "read")
-    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h)
+    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h, False)
     heads = _heads_per_group(low, h, False, lanes)
     spec = _common(low, h, half_out, lanes, heads)
     push = [*_push(low, node, h, tokens, 1, h.heads * h.head_dim)]
@@ -152,7 +152,7 @@ def _fused(low: Lowering, node: Node, h: _Heads) -> None:
     table, positions = rotary_table(low, node)
     half_out = low.wants_half(node.output)
     out, step = low.write(node.output, half_out), low.named("step", STEP_BYTES, "read")
-    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h)
+    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h, True)
     heads = _heads_per_group(low, h, True, lanes)
     spec = _common(low, h, half_out, lanes, heads)
     sources = [(low.read(s), "storage") for s in (k, v)] + [(table, "storage")]

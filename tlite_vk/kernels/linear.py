@@ -12,6 +12,7 @@ from ..graph.shape import Dim
 from ..lower import Lowering, lowers
 from ..packing import Packing, packing_of
 from ..program import Window
+from ..target import Target
 from . import expansion
 
 ACTIVATIONS = {"": 0, "silu": 1, "swiglu": 1, "gelu": 2, "geglu": 2, "gelu_tanh": 3, "geglu_tanh": 3, "relu": 4, "reglu": 4}
@@ -100,7 +101,7 @@ def linear(low: Lowering, node: Node) -> None:
     half_out = low.wants_half(node.output) and outputs % 2 == 0
     out = low.write(node.output, half_out)
     for block, packing, codes, scales in packed_windows(low, weight, gated):
-        tile = _Tile.choose(low, packing, one, gated, rows, block)
+        tile = _Tile.choose(low, packing, one, gated, rows, block, plain=bias is not None or half_out)
         spec = {
             **tile.specialization,
             3: int(low.is_half(x)), 4: int(half_out), 5: int(bias is not None), 6: int(residual is not None),
@@ -115,7 +116,7 @@ def linear(low: Lowering, node: Node) -> None:
         ]
         push: list[Dim | float] = [columns, block.rows, block.outputs, rows, block.first, outputs,
                                    float(node.attributes.get("norm_epsilon", 0.0))]
-        low.emit(tile.shader, bindings, tile.groups, push, spec, node.name)
+        low.emit(tile.shader, bindings, tile.groups, push, spec, node.name, tile.subgroup_size)
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,32 @@ class _Tile:
     texel: bool
     specialization: dict[int, int]
     groups: tuple[Dim, Dim]
+    subgroup_size: int = 0
 
     @staticmethod
-    def choose(low: Lowering, packing: Packing, one: bool, gated: bool, rows: Dim, block: RowBlock) -> _Tile:
+    def _split(target: Target, packing: Packing, gated: bool, rows: Dim, block: RowBlock) -> _Tile:
+        """The GPU's product of one token: as many lanes side by side as still leave workgroups for every core."""
+        per_lane = 4 if gated else 2
+        outputs_per_lane = per_lane // 2 if gated else per_lane
+        lanes = next((n for n in (32, 16) if -(-block.outputs // (n * outputs_per_lane)) >= 256), 8)
+        room = target.max_shared_bytes // (4 * lanes * (per_lane + 1))
+        slices = max(1, min(256 // lanes, target.max_invocations // lanes, packing.chunks, room))
+        spec = {0: lanes, 11: slices, 1: per_lane, 2: 1, 12: lanes * slices * (per_lane + 1)}
+        groups = (dims.ceil_div(block.outputs, lanes * outputs_per_lane), rows)
+        return _Tile(f"linear_split_{packing.format.name}", False, spec, groups)
+
+    @staticmethod
+    def choose(low: Lowering, packing: Packing, one: bool, gated: bool, rows: Dim, block: RowBlock,
+               plain: bool = False) -> _Tile:
+        """plain: the epilogue needs a kernel without matrices (a bias, half results)."""
         target = low.target
         name = packing.format.name
         if one and not target.cpu:
-            per_lane, lanes = (4 if gated else 2), min(32, target.max_invocations)
-            slices = max(1, min(16, target.max_invocations // lanes, packing.chunks,
-                                target.max_shared_bytes // (4 * lanes * (per_lane + 1))))
-            spec = {0: lanes, 11: slices, 1: per_lane, 2: 1, 12: lanes * slices * (per_lane + 1)}
-            covered = lanes * per_lane // (2 if gated else 1)
-            return _Tile(f"linear_split_{name}", False, spec, (dims.ceil_div(block.outputs, covered), rows))
+            return _Tile._split(target, packing, gated, rows, block)
+        if target.matrix and low.multiple % 16 == 0 and not plain and packing.columns % 32 == 0 and block.outputs % 16 == 0:
+            tiles = 4 if block.rows > 4096 else 2  # smaller tiles where the workgroups would not fill the device
+            groups = (dims.ceil_div(block.rows, 128), dims.ceil_div(rows, 32 * tiles))
+            return _Tile(f"linear_matrix_{name}", False, {13: tiles}, groups, subgroup_size=32)
         lanes = target.lanes if target.cpu else min(64, target.max_invocations)
         # Rows amortize the loads of x; but two cores want at least eight workgroups of one token's product.
         per_lane = 16 if target.cpu and (not one or block.rows >= 8 * 16 * lanes - 64) else 8

@@ -30,7 +30,15 @@ from tlite_vk.graph.onnx_load import from_proto
 from tlite_vk.graph.ops.dtypes import numpy_dtype
 from tlite_vk.session import Session
 
-__all__ = ["NotSupportedError", "TliteBackend", "TliteBackendRep", "prepare", "run_model", "run_node", "supports_device"]
+__all__ = [
+    "NotSupportedError",
+    "TliteBackend",
+    "TliteBackendRep",
+    "prepare",
+    "run_model",
+    "run_node",
+    "supports_device",
+]
 
 Array = npt.NDArray[Any]
 MAX_PARAMETER = 64  # elements of an input that may be an axis, a shape or a bound
@@ -108,11 +116,14 @@ class TliteBackendRep(BackendRep):
         return self._sessions[key]
 
     def _find_parameters(self, arrays: Mapping[str, Array]) -> tuple[str, ...]:
-        """The fewest inputs whose values make all shapes known: none, those that are nowhere a first operand, or all."""
+        """The fewest inputs whose values make all shapes known: none, those nowhere a first operand, or all."""
         data = {node.inputs[0] for node in self._graph.nodes if node.inputs}
-        small = [v for v in self._graph.inputs if _may_be_parameter(v) and v.name in arrays
-                 and arrays[v.name].size <= MAX_PARAMETER]
-        choices = ([], [v for v in small if v not in data], small)
+        small = [
+            v
+            for v in self._graph.inputs
+            if _may_be_parameter(v) and v.name in arrays and arrays[v.name].size <= MAX_PARAMETER
+        ]
+        choices: tuple[list[Value], ...] = ([], [v for v in small if v not in data], small)
         problem: GraphError | None = None
         for choice in choices:
             names = tuple(v.name for v in choice)
@@ -138,8 +149,11 @@ def _with_constants(graph: Graph, arrays: Mapping[str, Array]) -> Graph:
     """The graph with these inputs as constants."""
     if not arrays:
         return graph
-    fixed = {v: Value(v.name, v.dtype, tuple(int(d) for d in arrays[v.name].shape), arrays[v.name])
-             for v in graph.inputs if v.name in arrays}
+    fixed = {
+        v: Value(v.name, v.dtype, tuple(int(d) for d in arrays[v.name].shape), arrays[v.name])
+        for v in graph.inputs
+        if v.name in arrays
+    }
     return rewire(replace(graph, inputs=[v for v in graph.inputs if v not in fixed]), fixed)
 
 
@@ -165,13 +179,21 @@ class TliteBackend(Backend):
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
-    def run_node(cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU",
-                 outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None, **kwargs: Any) -> tuple[Array, ...]:
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Array, ...]:
         """Run one operator on arrays, of the newest opset unless `opset` names another."""
         arrays = [np.asarray(x) for x in (inputs if isinstance(inputs, list | tuple) else [inputs])]
         names = [name for name in node.input if name]
-        infos = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-                 for name, a in zip(dict.fromkeys(names), arrays, strict=True)]
+        infos = [
+            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for name, a in zip(dict.fromkeys(names), arrays, strict=True)
+        ]
         outputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
         graph = onnx.helper.make_graph([node], "node", infos, outputs)
         opset = onnx.helper.make_opsetid(node.domain, kwargs.pop("opset", onnx.defs.onnx_opset_version()))

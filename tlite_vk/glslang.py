@@ -71,8 +71,21 @@ class GlslangLibrary:
     def compile(self, source: str) -> bytes | str:
         """SPIR-V of a GLSL compute shader, or what the compiler has against it."""
         text = source.encode()
-        given = _Input(_GLSL, _COMPUTE, _VULKAN, _VULKAN_1_1, _SPIRV, _SPIRV_1_3, text, 450, _NO_PROFILE, 0, 0,
-                       _MESSAGES, self._limits)
+        given = _Input(
+            _GLSL,
+            _COMPUTE,
+            _VULKAN,
+            _VULKAN_1_1,
+            _SPIRV,
+            _SPIRV_1_3,
+            text,
+            450,
+            _NO_PROFILE,
+            0,
+            0,
+            _MESSAGES,
+            self._limits,
+        )
         with self._lock:
             shader = self._create(ctypes.byref(given))
             try:

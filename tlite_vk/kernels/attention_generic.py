@@ -1,4 +1,4 @@
-"""Attention and RotaryEmbedding as opset 23 and later define them, for any mask: scores, softmax, weighted sum.
+"""Attention as opset 23 and later define it, for any mask: scores, softmax, weighted sum.
 
 Stateless: past keys and values come as inputs. Generation uses the ring (attention.py) instead.
 """
@@ -17,8 +17,7 @@ from tlite_vk.graph.shape import Dim
 from tlite_vk.lower import Lowering, lowers
 
 from .elementwise import larger
-from .gather import within
-from .generated.fusion import pull, pulls, settle, store
+from .generated.fusion import pull, settle, store
 from .generated.index import Index, add, times
 from .generated.rows import Rows
 from .generated.source import Source, number
@@ -167,7 +166,8 @@ def attention(low: Lowering, node: Node) -> None:
     steps: list[Callable[[Source, Index, str], str]] = [
         lambda source, at, x: f"{x} * {number(_scale(a))}",
         lambda source, at, x: a.capped(source, x),
-        lambda source, at, x: a.masked(source, at, x)]
+        lambda source, at, x: a.masked(source, at, x),
+    ]
     _write_scores(a, scores, steps[: done + 1])
     _write_weights(a, scores, weights, steps[done + 1 :])
     _write_result(a, weights)
@@ -204,11 +204,13 @@ def _write_scores(a: _Attention, scores: Value, steps: list[Callable[[Source, In
         return a.cached(source, 1, (batch.coord(0), a.key_head(source, batch.coord(1)), slot, k))
 
     Product(scores, a.shape[:2], a.shape[2], a.shape[3], a.width(0), query, key, finish).emit(
-        a.low, f"{a.node.name}/scores")
+        a.low, f"{a.node.name}/scores"
+    )
 
 
-def _write_weights(a: _Attention, scores: Value, weights: Value,
-                   steps: list[Callable[[Source, Index, str], str]]) -> None:
+def _write_weights(
+    a: _Attention, scores: Value, weights: Value, steps: list[Callable[[Source, Index, str], str]]
+) -> None:
     """Softmax of each row; a query that sees no key gets zeros."""
     rows = Rows(a.low, f"{a.node.name}/softmax", a.shape, [3])
     source = rows.source
@@ -222,8 +224,13 @@ def _write_weights(a: _Attention, scores: Value, weights: Value,
 
     high = over(rows, "float", _LOWEST, larger, element)
     shift = source.let("float", f"{high} == {_LOWEST} ? 0.0 : {high}")
-    total = over(rows, "float", "0.0", lambda source, kind, x, y: f"{x} + {y}",
-                 lambda p: source.call("exponential", f"{element(p)} - {shift}"))
+    total = over(
+        rows,
+        "float",
+        "0.0",
+        lambda source, kind, x, y: f"{x} + {y}",
+        lambda p: source.call("exponential", f"{element(p)} - {shift}"),
+    )
     factor = source.let("float", f"{total} == 0.0 ? 0.0 : 1.0 / {total}")
     target = source.writes(a.low.write(weights), "float")
     with rows.walk() as position:
@@ -248,51 +255,3 @@ def _write_result(a: _Attention, weights: Value) -> None:
         return at.of(y.dims, [b, t, source.let("int", add(times(h, source.dim(width)), d))]).flat()
 
     Product(y, a.shape[:2], a.shape[2], width, a.shape[3], weight, value, place=place).emit(a.low, a.node.name)
-
-
-# --- rotary embedding ------------------------------------------------------------------------------------------------
-
-
-@pulls("RotaryEmbedding", work=8)
-def rotary_embedding(source: Source, node: Node, out: int, at: Index) -> str:
-    """x: [B, T, H*D] or [B, H, T, D]; pairs are (d, d + r/2), or (2j, 2j + 1) where interleaved."""
-    x = node.input(0)
-    b, row, column, width = _rotary_place(source, node, at)
-    rotary = int(node.attributes.get("rotary_embedding_dim", 0)) or width
-    result = source.variable("float", pull(source, x, at))
-    with source.block(f"if ({column} < {rotary})"):
-        if node.attributes.get("interleaved", 0):
-            pair, first = source.let("int", f"{column} / 2"), source.let("bool", f"({column} & 1) == 0")
-            step = f"({first} ? 1 : -1)"
-        else:
-            first = source.let("bool", f"{column} < {rotary // 2}")
-            pair = source.let("int", f"{first} ? {column} : {column} - {rotary // 2}")
-            step = f"({first} ? {rotary // 2} : {-rotary // 2})"
-        other = pull(source, x, at.replaced(at.rank - 1, source.let("int", f"{at.coord(at.rank - 1)} + {step}")))
-        cos, sin = (_rotary_angle(source, node, table, (b, row, pair)) for table in (node.input(1), node.input(2)))
-        source.line(f"{result} = {cos} * {result} + ({first} ? -{sin} : {sin}) * {other};")
-    return result
-
-
-def _rotary_place(source: Source, node: Node, at: Index) -> tuple[str, str, str, int]:
-    """(batch, row, column within the head, width of a head)"""
-    x = node.input(0)
-    if len(x.dims) == 4:
-        width = source.low.dim(x.dims[3])
-        assert isinstance(width, int)
-        return at.coord(0), at.coord(2), at.coord(3), width
-    whole = dims.floor_div(x.dims[2], int(node.attributes["num_heads"]))
-    assert isinstance(whole, int)
-    return at.coord(0), at.coord(1), source.let("int", f"{at.coord(2)} % {whole}"), whole
-
-
-def _rotary_angle(source: Source, node: Node, table: Value, place: tuple[str, str, str]) -> str:
-    positions = node.optional(3)
-    if positions is None:
-        return pull(source, table, Index(source, table.dims, coords=place))
-    b, row, pair = place
-    batch = b if not dims.equal(positions.dims[0], 1) else "0"
-    position = pull(source, positions, Index(source, positions.dims, coords=[batch, row]))
-    return pull(source, table, Index(source, table.dims, coords=[within(source, position, table.dims[0]), pair]))
-
-

@@ -35,10 +35,17 @@ class Windows:
     def of(node: Node, kernel: Sequence[int]) -> Windows:
         a = node.attributes
         _, padding, strides, dilations = geometry(
-            node.input(0).dims[2:], kernel, a.get("strides"), a.get("dilations"), a.get("pads"),
-            a.get("auto_pad", "NOTSET"), int(a.get("ceil_mode", 0)))
-        return Windows(tuple(kernel), tuple(b for b, _ in padding), tuple(e for _, e in padding), tuple(strides),
-                       tuple(dilations))
+            node.input(0).dims[2:],
+            kernel,
+            a.get("strides"),
+            a.get("dilations"),
+            a.get("pads"),
+            a.get("auto_pad", "NOTSET"),
+            int(a.get("ceil_mode", 0)),
+        )
+        return Windows(
+            tuple(kernel), tuple(b for b, _ in padding), tuple(e for _, e in padding), tuple(strides), tuple(dilations)
+        )
 
     def at(self, source: Source, out: Sequence[str], inside: Sequence[str]) -> list[str]:
         """The coordinates in the input of an element of a window; they may lie in the padding."""
@@ -94,8 +101,9 @@ def conv(low: Lowering, node: Node) -> None:
         channel = _filter(source, at, at.coord(2))
         return f"{total} + {pull(source, bias, Index(source, bias.dims, coords=[channel]))}"
 
-    Product(node.output, (x.dims[0], groups), filters, dims.product(positions), dims.product(inner), weight, window,
-            finish).emit(low, node.name)
+    Product(
+        node.output, (x.dims[0], groups), filters, dims.product(positions), dims.product(inner), weight, window, finish
+    ).emit(low, node.name)
 
 
 def _pool(source: Source, node: Node, at: Index, start: str, step: str) -> tuple[str, str]:
@@ -107,8 +115,10 @@ def _pool(source: Source, node: Node, at: Index, start: str, step: str) -> tuple
         inside = [loops.enter_context(source.loop(str(k))) if k > 1 else "0" for k in windows.kernel]
         coords = windows.at(source, at.coords()[2:], inside)
         if node.attributes.get("count_include_pad", 0):  # what a rounded-up window reaches beyond the padding does not
-            counted = [f"{c} >= {-b} && {c} < {source.dim(dims.add(d, e))}" for c, b, e, d in zip(
-                coords, windows.before, windows.after, x.dims[2:], strict=True)]
+            counted = [
+                f"{c} >= {-b} && {c} < {source.dim(dims.add(d, e))}"
+                for c, b, e, d in zip(coords, windows.before, windows.after, x.dims[2:], strict=True)
+            ]
             source.line(f"if ({' && '.join(counted)}) ++{count};")
         with source.block(f"if ({within(source, coords, x.dims)})"):
             element = pull(source, x, at.of(x.dims, [at.coord(0), at.coord(1), *coords]))

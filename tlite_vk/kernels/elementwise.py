@@ -68,64 +68,74 @@ def _with_attributes(template: str, **defaults: float) -> Expression:
     return expression
 
 
-_register({
-    "Add": _plain("{0} + {1}"),
-    "Sub": _plain("{0} - {1}"),
-    "Mul": _plain("{0} * {1}"),
-    "And": _plain("{0} && {1}"),
-    "Or": _plain("{0} || {1}"),
-    "Xor": _plain("{0} != {1}"),
-    "Not": _plain("!{0}"),
-    "BitwiseAnd": _plain("{0} & {1}"),
-    "BitwiseOr": _plain("{0} | {1}"),
-    "BitwiseXor": _plain("{0} ^ {1}"),
-    "BitwiseNot": _plain("~{0}"),
-    "Equal": _plain("{0} == {1}"),
-    "Less": _plain("{0} < {1}"),
-    "LessOrEqual": _plain("{0} <= {1}"),
-    "Greater": _plain("{0} > {1}"),
-    "GreaterOrEqual": _plain("{0} >= {1}"),
-    "Where": _plain("{0} ? {1} : {2}"),
-    "PRelu": lambda source, kind, attributes, x, slope: f"{x} >= {number(0, kind)} ? {x} : {x} * {slope}",
-    "Neg": _plain("-{0}"),
-    "Abs": _by_kind(float="abs({0})", int="abs({0})", uint="{0}", bool="{0}"),
-    "Relu": _by_kind(float="{0} < 0.0 ? 0.0 : {0}", int="max({0}, 0)"),
-    "LeakyRelu": _with_attributes("{0} >= 0.0 ? {0} : {alpha} * {0}", alpha=0.01),
-    "ThresholdedRelu": _with_attributes("{0} > {alpha} ? {0} : 0.0", alpha=1.0),
-    "HardSigmoid": _with_attributes("clamp({alpha} * {0} + {beta}, 0.0, 1.0)", alpha=0.2, beta=0.5),
-    "HardSwish": _plain("{0} * clamp({0} / 6.0 + 0.5, 0.0, 1.0)"),
-    "Shrink": _with_attributes("{0} < -{lambd} ? {0} + {bias} : {0} > {lambd} ? {0} - {bias} : 0.0", bias=0.0, lambd=0.5),
-    "Ceil": _plain("ceil({0})"),
-    "Floor": _plain("floor({0})"),
-    "Round": _plain("roundEven({0})"),
-    "Sign": _by_kind(float="{0} > 0.0 ? 1.0 : {0} < 0.0 ? -1.0 : {0}", int="sign({0})", uint="min({0}, 1u)"),
-    "IsNaN": _called("isNaN"),
-    "Reciprocal": lambda source, kind, attributes, x: source.call("divide", "1.0", x),
-    "Softsign": _plain("{0} / (1.0 + abs({0}))"),
-    "Div": _called("divide", int="divideInt", uint="divideUint"),
-    "Sqrt": _called("squareRoot"),
-}, work=1)
+_register(
+    {
+        "Add": _plain("{0} + {1}"),
+        "Sub": _plain("{0} - {1}"),
+        "Mul": _plain("{0} * {1}"),
+        "And": _plain("{0} && {1}"),
+        "Or": _plain("{0} || {1}"),
+        "Xor": _plain("{0} != {1}"),
+        "Not": _plain("!{0}"),
+        "BitwiseAnd": _plain("{0} & {1}"),
+        "BitwiseOr": _plain("{0} | {1}"),
+        "BitwiseXor": _plain("{0} ^ {1}"),
+        "BitwiseNot": _plain("~{0}"),
+        "Equal": _plain("{0} == {1}"),
+        "Less": _plain("{0} < {1}"),
+        "LessOrEqual": _plain("{0} <= {1}"),
+        "Greater": _plain("{0} > {1}"),
+        "GreaterOrEqual": _plain("{0} >= {1}"),
+        "Where": _plain("{0} ? {1} : {2}"),
+        "PRelu": lambda source, kind, attributes, x, slope: f"{x} >= {number(0, kind)} ? {x} : {x} * {slope}",
+        "Neg": _plain("-{0}"),
+        "Abs": _by_kind(float="abs({0})", int="abs({0})", uint="{0}", bool="{0}"),
+        "Relu": _by_kind(float="{0} < 0.0 ? 0.0 : {0}", int="max({0}, 0)"),
+        "LeakyRelu": _with_attributes("{0} >= 0.0 ? {0} : {alpha} * {0}", alpha=0.01),
+        "ThresholdedRelu": _with_attributes("{0} > {alpha} ? {0} : 0.0", alpha=1.0),
+        "HardSigmoid": _with_attributes("clamp({alpha} * {0} + {beta}, 0.0, 1.0)", alpha=0.2, beta=0.5),
+        "HardSwish": _plain("{0} * clamp({0} / 6.0 + 0.5, 0.0, 1.0)"),
+        "Shrink": _with_attributes(
+            "{0} < -{lambd} ? {0} + {bias} : {0} > {lambd} ? {0} - {bias} : 0.0", bias=0.0, lambd=0.5
+        ),
+        "Ceil": _plain("ceil({0})"),
+        "Floor": _plain("floor({0})"),
+        "Round": _plain("roundEven({0})"),
+        "Sign": _by_kind(float="{0} > 0.0 ? 1.0 : {0} < 0.0 ? -1.0 : {0}", int="sign({0})", uint="min({0}, 1u)"),
+        "IsNaN": _called("isNaN"),
+        "Reciprocal": lambda source, kind, attributes, x: source.call("divide", "1.0", x),
+        "Softsign": _plain("{0} / (1.0 + abs({0}))"),
+        "Div": _called("divide", int="divideInt", uint="divideUint"),
+        "Sqrt": _called("squareRoot"),
+    },
+    work=1,
+)
 
-_register({
-    "Acos": _called("arcCosine"),
-    "Acosh": _called("areaCosine"),
-    "Asin": _called("arcSine"),
-    "Asinh": _called("areaSine"),
-    "Atan": _called("arcTangent"),
-    "Atanh": _called("areaTangent"),
-    "Cos": _called("cosine"),
-    "Cosh": _called("hyperbolicCosine"),
-    "Erf": _called("errorFunction"),
-    "Exp": _called("exponential"),
-    "Log": _called("logarithm"),
-    "Sigmoid": _called("sigmoid"),
-    "Sin": _called("sine"),
-    "Sinh": _called("hyperbolicSine"),
-    "Softplus": _called("softplus"),
-    "Tan": _called("tangent"),
-    "Tanh": _called("hyperbolicTangent"),
-    "Mish": lambda source, kind, attributes, x: f"{x} * {source.call('hyperbolicTangent', source.call('softplus', x))}",
-}, work=4)
+_register(
+    {
+        "Acos": _called("arcCosine"),
+        "Acosh": _called("areaCosine"),
+        "Asin": _called("arcSine"),
+        "Asinh": _called("areaSine"),
+        "Atan": _called("arcTangent"),
+        "Atanh": _called("areaTangent"),
+        "Cos": _called("cosine"),
+        "Cosh": _called("hyperbolicCosine"),
+        "Erf": _called("errorFunction"),
+        "Exp": _called("exponential"),
+        "Log": _called("logarithm"),
+        "Sigmoid": _called("sigmoid"),
+        "Sin": _called("sine"),
+        "Sinh": _called("hyperbolicSine"),
+        "Softplus": _called("softplus"),
+        "Tan": _called("tangent"),
+        "Tanh": _called("hyperbolicTangent"),
+        "Mish": lambda source, kind, attributes, x: (
+            f"{x} * {source.call('hyperbolicTangent', source.call('softplus', x))}"
+        ),
+    },
+    work=4,
+)
 
 
 def _variadic(op: str, combine: Callable[[Source, str, str, str], str]) -> None:
@@ -133,8 +143,10 @@ def _variadic(op: str, combine: Callable[[Source, str, str, str], str]) -> None:
 
     def rule(source: Source, node: Node, out: int, at: Index) -> str:
         kind = kind_of(node.output.dtype)
-        return wrap(reduce(lambda a, b: source.let(kind, combine(source, kind, a, b)), operands(source, node, at)),
-                    node.output.dtype)
+        return wrap(
+            reduce(lambda a, b: source.let(kind, combine(source, kind, a, b)), operands(source, node, at)),
+            node.output.dtype,
+        )
 
     pulls(op)(rule)
 
@@ -187,8 +199,11 @@ def power(source: Source, node: Node, out: int, at: Index) -> str:
 def modulo(source: Source, node: Node, out: int, at: Index) -> str:
     x, y = operands(source, node, at)
     truncated = bool(node.attributes.get("fmod", 0))
-    name = {"float": "remainderFloat" if truncated else "moduloFloat", "uint": "moduloUint",
-            "int": "remainderInt" if truncated else "moduloInt"}[kind_of(node.output.dtype)]
+    name = {
+        "float": "remainderFloat" if truncated else "moduloFloat",
+        "uint": "moduloUint",
+        "int": "remainderInt" if truncated else "moduloInt",
+    }[kind_of(node.output.dtype)]
     return source.call(name, x, y)
 
 
@@ -207,8 +222,11 @@ def bit_shift(source: Source, node: Node, out: int, at: Index) -> str:
 @pulls("IsInf")
 def is_infinite(source: Source, node: Node, out: int, at: Index) -> str:
     x = pull(source, node.input(0), at)
-    signs = [f"{x} {sign} 0.0" for name, sign in (("detect_positive", ">"), ("detect_negative", "<"))
-             if node.attributes.get(name, 1)]
+    signs = [
+        f"{x} {sign} 0.0"
+        for name, sign in (("detect_positive", ">"), ("detect_negative", "<"))
+        if node.attributes.get(name, 1)
+    ]
     return f"{source.call('isInfinite', x)} && ({' || '.join(signs)})" if signs else "false"
 
 

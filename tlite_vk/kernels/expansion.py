@@ -27,7 +27,9 @@ class Body:
 
     def end(self, op: str, *inputs: Value | None, **attributes: Any) -> None:
         """The node that computes the outputs; then all of them are lowered."""
-        self._nodes.append(make_node(op, list(inputs), self._node.name, attributes, domain="", outputs=self._node.outputs))
+        self._nodes.append(
+            make_node(op, list(inputs), self._node.name, attributes, domain="", outputs=self._node.outputs)
+        )
         self._low.expand(self._nodes)
 
 

@@ -84,7 +84,7 @@ def combine(source: Source, target: str, kind: str, place: str, element: str, re
 
 
 def _scatter(low: Lowering, node: Node, count: Dim, reduction: str) -> tuple[Source, str, tuple[Dim, Dim], str]:
-    """(kernel, number of the invocation, workgroups, target buffer) over `count` updates, after the copy of the data."""
+    """(kernel, number of the invocation, workgroups, target buffer) over `count` updates, after copying the data."""
     copy(low, node.input(0), node.output, f"{node.name}/copy")
     settle(low, node.inputs[1:])
     source = Source(low, node.name)
@@ -141,5 +141,3 @@ def tensor_scatter(low: Lowering, node: Node) -> None:
     with source.block(f"if ({slot} >= 0 && {slot} < {extent})"):
         store(source, target, kind_of(cache.dtype), at.replaced(axis, slot, cache.dims[axis]).flat(), element)
     source.emit(groups)
-
-

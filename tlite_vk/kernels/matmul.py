@@ -28,7 +28,7 @@ TILE = 4
 
 @dataclass(frozen=True)
 class Product:
-    """Batched y[b, m, n] = finish(sum over k of left[b, m, k] * right[b, k, n]), written to the value `y` at `place`."""
+    """Batched y[b, m, n] = finish(sum over k of left[b, m, k] * right[b, k, n]), written to `y` at `place`."""
 
     y: Value
     batch: Shape
@@ -54,7 +54,9 @@ class Product:
         source.emit(groups)
 
     def _sums(self, source: Source, kind: str, batch: Index, lines: tuple[list[str], list[str]]) -> list[list[str]]:
-        rows, columns = (self._inside(source, line, d) for line, d in zip(lines, (self.rows, self.columns), strict=True))
+        rows, columns = (
+            self._inside(source, line, d) for line, d in zip(lines, (self.rows, self.columns), strict=True)
+        )
         sums = [[source.variable(kind, number(0, kind)) for _ in columns] for _ in rows]
         with source.loop(source.dim(self.inner)) as k:
             left = [self.left(source, batch, row, k) for row in rows]
@@ -64,8 +66,9 @@ class Product:
                     source.line(f"{sums[i][j]} += {a} * {b};")
         return sums
 
-    def _write(self, source: Source, kind: str, batch: Index, lines: tuple[list[str], list[str]],
-               sums: list[list[str]]) -> None:
+    def _write(
+        self, source: Source, kind: str, batch: Index, lines: tuple[list[str], list[str]], sums: list[list[str]]
+    ) -> None:
         target = source.writes(source.low.write(self.y), kind)
         for i, row in enumerate(lines[0]):
             for j, column in enumerate(lines[1]):
@@ -114,8 +117,16 @@ def matmul(low: Lowering, node: Node) -> None:
 
         return element
 
-    Product(node.output, tuple(batch), left[-2], right[-1], left[-1], operand(a, left), operand(b, right),
-            lambda source, at, total: wrap(total, node.output.dtype)).emit(low, node.name)
+    Product(
+        node.output,
+        tuple(batch),
+        left[-2],
+        right[-1],
+        left[-1],
+        operand(a, left),
+        operand(b, right),
+        lambda source, at, total: wrap(total, node.output.dtype),
+    ).emit(low, node.name)
 
 
 @lowers("Gemm")
@@ -128,7 +139,8 @@ def gemm(low: Lowering, node: Node) -> None:
 
     def operand(value: Value, transposed: bool) -> Element:
         return lambda source, at, row, column: pull(
-            source, value, at.of(value.dims, [column, row] if transposed else [row, column]))
+            source, value, at.of(value.dims, [column, row] if transposed else [row, column])
+        )
 
     def finish(source: Source, at: Index, total: str) -> str:
         kind = kind_of(node.output.dtype)
@@ -141,7 +153,8 @@ def gemm(low: Lowering, node: Node) -> None:
     rows, columns = node.output.dims
     inner = a.dims[0] if turned[0] else a.dims[1]
     Product(node.output, (), rows, columns, inner, operand(a, turned[0]), operand(b, turned[1]), finish).emit(
-        low, node.name)
+        low, node.name
+    )
 
 
 def scaled(kind: str, element: str, factor: float) -> str:
@@ -162,9 +175,10 @@ def einsum(source: Source, node: Node, out: int, at: Index) -> str:
     with ExitStack() as loops:
         for letter in sorted(set(extents) - set(right)):
             where[letter] = loops.enter_context(source.loop(source.dim(extents[letter])))
-        factors = [pull(source, v, at.of(v.dims, [where[c] for c in term]))
-                   for term, v in zip(terms, node.inputs, strict=True) if v]
+        factors = [
+            pull(source, v, at.of(v.dims, [where[c] for c in term]))
+            for term, v in zip(terms, node.inputs, strict=True)
+            if v
+        ]
         source.line(f"{total} += {' * '.join(factors)};")
     return total
-
-

@@ -127,7 +127,11 @@ def depth_to_space(source: Source, node: Node, out: int, at: Index) -> str:
     b, c, h, w = at.coords()
     block = source.let("int", f"{h} % {size} * {size} + {w} % {size}")
     channels = source.dim(at.shape[1])
-    channel = f"{block} * {channels} + {c}" if node.attributes.get("mode", "DCR") == "DCR" else f"{c} * {size * size} + {block}"
+    channel = (
+        f"{block} * {channels} + {c}"
+        if node.attributes.get("mode", "DCR") == "DCR"
+        else f"{c} * {size * size} + {block}"
+    )
     coords = [b, *(source.let("int", t) for t in (channel, f"{h} / {size}", f"{w} / {size}"))]
     return pull(source, x, at.of(x.dims, coords))
 
@@ -138,8 +142,13 @@ def space_to_depth(source: Source, node: Node, out: int, at: Index) -> str:
     b, c, h, w = at.coords()
     channels = source.dim(x.dims[1])
     block = source.let("int", f"{c} / {channels}")
-    coords = [b, *(source.let("int", t) for t in (
-        f"{c} % {channels}", f"{h} * {size} + {block} / {size}", f"{w} * {size} + {block} % {size}"))]
+    coords = [
+        b,
+        *(
+            source.let("int", t)
+            for t in (f"{c} % {channels}", f"{h} * {size} + {block} / {size}", f"{w} * {size} + {block} % {size}")
+        ),
+    ]
     return pull(source, x, at.of(x.dims, coords))
 
 
@@ -209,7 +218,9 @@ def pad(source: Source, node: Node, out: int, at: Index) -> str:
     if not inside:
         return pull(source, x, at.of(x.dims, coords))
     fill = node.optional(2)
-    result = source.variable(kind, number(0, kind) if fill is None else pull(source, fill, at.of(fill.dims, ["0"] * len(fill.dims))))
+    result = source.variable(
+        kind, number(0, kind) if fill is None else pull(source, fill, at.of(fill.dims, ["0"] * len(fill.dims)))
+    )
     with source.block(f"if ({' && '.join(inside)})"):
         source.line(f"{result} = {pull(source, x, at.of(x.dims, coords))};")
     return result
@@ -278,9 +289,9 @@ def one_hot(source: Source, node: Node, out: int, at: Index) -> str:
     position = coords.pop(axis)
     picked = pull(source, indices, at.of(indices.dims, coords))
     if kind_of(indices.dtype) != "int":
-        picked = source.let("int", source.call("toInt", picked) if kind_of(indices.dtype) == "float" else f"int({picked})")
+        picked = source.let(
+            "int", source.call("toInt", picked) if kind_of(indices.dtype) == "float" else f"int({picked})"
+        )
     hot = source.let("bool", f"({picked} < 0 ? {picked} + {source.dim(at.shape[axis])} : {picked}) == {position}")
     off, on = (pull(source, values, at.of(values.dims, [c])) for c in "01")
     return f"{hot} ? {on} : {off}"
-
-

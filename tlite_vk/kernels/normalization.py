@@ -29,8 +29,9 @@ def _square(source: Source, text: str) -> str:
     return f"{centred} * {centred}"
 
 
-def _normalize(low: Lowering, node: Node, shape: Sequence[Dim], axes: Sequence[int], scale: Scale, *,
-               centre: bool) -> tuple[Rows, str, str]:
+def _normalize(
+    low: Lowering, node: Node, shape: Sequence[Dim], axes: Sequence[int], scale: Scale, *, centre: bool
+) -> tuple[Rows, str, str]:
     """Write (x - mean) / sqrt(variance + epsilon) of each row; (the rows, their mean, their 1 / sqrt).
 
     shape: how to look at the input, which has as many elements. centre: whether there is a mean to subtract.
@@ -58,7 +59,9 @@ def _normalize(low: Lowering, node: Node, shape: Sequence[Dim], axes: Sequence[i
     return rows, mean, factor
 
 
-def _scaled(*values: Value | None, place: Callable[[Index, Value], Index] = lambda at, v: at.broadcast(v.dims)) -> Scale:
+def _scaled(
+    *values: Value | None, place: Callable[[Index, Value], Index] = lambda at, v: at.broadcast(v.dims)
+) -> Scale:
     """Times the first value, plus the second."""
 
     def scale(source: Source, at: Index, normal: str) -> str:
@@ -142,6 +145,7 @@ def lp_normalization(low: Lowering, node: Node) -> None:
 @pulls("BatchNormalization", work=4)
 def batch_normalization(source: Source, node: Node, out: int, at: Index) -> str:
     x, scale, bias, mean, variance = (
-        pull(source, v, at if i == 0 else _channel(at, v)) for i, v in enumerate(node.inputs[:5]) if v is not None)
+        pull(source, v, at if i == 0 else _channel(at, v)) for i, v in enumerate(node.inputs[:5]) if v is not None
+    )
     epsilon = number(float(node.attributes.get("epsilon", 1e-5)))
     return f"{scale} * ({x} - {mean}) / sqrt({variance} + {epsilon}) + {bias}"

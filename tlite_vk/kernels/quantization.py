@@ -47,5 +47,3 @@ def quantize_linear(source: Source, node: Node, out: int, at: Index) -> str:
     if zero is not None:
         level = f"{level} + int({_parameter(source, node, zero, at)})"
     return f"clamp({level}, {number(low, 'int')}, {number(high, 'int')})"
-
-

@@ -137,8 +137,13 @@ def log_sum_exp(low: Lowering, node: Node) -> None:
         raise ModelError(f"{node}: of {x.dtype} is not supported")
     high = over(rows, "float", _lowest("float"), larger, lambda p: pull(source, x, rows.element(p)))
     shift = source.let("float", f"{source.call('isInfinite', high)} ? 0.0 : {high}")
-    total = over(rows, "float", "0.0", _sum,
-                 lambda p: source.call("exponential", f"{pull(source, x, rows.element(p))} - {shift}"))
+    total = over(
+        rows,
+        "float",
+        "0.0",
+        _sum,
+        lambda p: source.call("exponential", f"{pull(source, x, rows.element(p))} - {shift}"),
+    )
     write_row(rows, node.output, f"{source.call('logarithm', total)} + {shift}")
     rows.emit()
 
@@ -243,5 +248,3 @@ def top_k(low: Lowering, node: Node) -> None:
         if places is not None:
             store(source, source.writes(low.write(places), "int"), "int", place, here)
     source.emit(groups)
-
-

@@ -36,8 +36,13 @@ def softmax(low: Lowering, node: Node) -> None:
     rows = Rows(low, node.name, *_shape(node))
     source = rows.source
     high = over(rows, "float", number(float("-inf")), larger, lambda p: pull(source, x, rows.element(p)))
-    total = over(rows, "float", "0.0", _plain_sum,
-                 lambda p: source.call("exponential", f"{pull(source, x, rows.element(p))} - {high}"))
+    total = over(
+        rows,
+        "float",
+        "0.0",
+        _plain_sum,
+        lambda p: source.call("exponential", f"{pull(source, x, rows.element(p))} - {high}"),
+    )
     target = source.writes(low.write(y), "float")
     if node.op == "Softmax":
         factor = source.let("float", f"1.0 / {total}")
@@ -57,12 +62,27 @@ def hardmax(low: Lowering, node: Node) -> None:
     settle(low, [x], work=8)
     rows = Rows(low, node.name, *_shape(node))
     source = rows.source
-    high = over(rows, kind, number({"float": float("-inf"), "int": -(2**31)}.get(kind, 0), kind), larger,
-                lambda p: pull(source, x, rows.element(p)))
-    first = over(rows, "int", number(2**31 - 1, "int"), lambda source, kind, a, b: f"min({a}, {b})",
-                 lambda p: f"{pull(source, x, rows.element(p))} == {high} ? {p} : 2147483647")
+    high = over(
+        rows,
+        kind,
+        number({"float": float("-inf"), "int": -(2**31)}.get(kind, 0), kind),
+        larger,
+        lambda p: pull(source, x, rows.element(p)),
+    )
+    first = over(
+        rows,
+        "int",
+        number(2**31 - 1, "int"),
+        lambda source, kind, a, b: f"min({a}, {b})",
+        lambda p: f"{pull(source, x, rows.element(p))} == {high} ? {p} : 2147483647",
+    )
     target = source.writes(low.write(y), kind)
     with rows.walk() as position:
-        store(source, target, kind, rows.element(position).flat(),
-              f"{position} == {first} ? {number(1, kind)} : {number(0, kind)}")
+        store(
+            source,
+            target,
+            kind,
+            rows.element(position).flat(),
+            f"{position} == {first} ? {number(1, kind)} : {number(0, kind)}",
+        )
     rows.emit()

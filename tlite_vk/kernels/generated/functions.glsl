@@ -43,10 +43,34 @@ float logarithm(float x) {
     return n * 0.693359375 + (logSeries((m - 1.0) / (m + 1.0)) - n * 2.12194440e-4);
 }
 float logarithm1(float x) { return abs(x) < 0.3 ? logSeries(x / (2.0 + x)) : logarithm(1.0 + x); }
-float turns(float x, out int quadrant) {
+uint twoOverPi(int word) {  // 32 bits of 2/pi; bits before the point are 0
+    const uint bits[8] = uint[8](0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu, 0xdebbc561u);
+    return word < 0 || word > 7 ? 0u : bits[word];
+}
+uint twoOverPiFrom(int bit) {  // 32 bits from a bit on, which may be negative
+    int word = bit >> 5, rest = bit & 31;
+    return rest == 0 ? twoOverPi(word) : twoOverPi(word) << rest | twoOverPi(word + 1) >> (32 - rest);
+}
+float turnsFar(float x, out int quadrant) {  // Payne and Hanek's reduction: only the bits of 2/pi that matter
+    uint u = floatBitsToUint(x), m = (u & 0x7fffffu) | 0x800000u, high, low, carry, middle;
+    int first = int(u >> 23 & 255u) - 127 - 23 - 2;
+    umulExtended(m, twoOverPiFrom(first + 32), high, low);
+    uint top = m * twoOverPiFrom(first) + high;
+    umulExtended(m, twoOverPiFrom(first + 64), high, middle);
+    low = uaddCarry(low, high, carry);
+    top += carry;
+    int q = int(top >> 30), part = int(top & 0x3fffffffu);
+    if (part >= 0x20000000) { q += 1; part -= 0x40000000; }
+    float y = (float(part) * 9.31322574615478515625e-10 + float(low) * 2.16840434497100886801e-19) * 1.57079633;
+    quadrant = (x < 0.0 ? -q : q) & 3;
+    return x < 0.0 ? -y : y;
+}
+float turns(float x, out int quadrant) {  // x less quarters of a circle, within +-pi/4
+    if (abs(x) > 30000.0) return turnsFar(x, quadrant);
     float n = roundEven(x * 0.636619772);
     quadrant = int(n) & 3;
-    return ((((x - n * 1.5703125) - n * 0.0004825592041015625) - n * 1.2665987014770508e-06) - n * 9.89530235528946e-10);
+    float y = ((x - n * 1.5703125) - n * 0.0004825592041015625) - n * 1.2665987014770508e-06;
+    return y - n * 9.89530235528946e-10;
 }
 float sinSmall(float x) {
     float z = x * x;

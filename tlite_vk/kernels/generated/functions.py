@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
+
 @cache
 def _library() -> dict[str, tuple[str, tuple[str, ...]]]:
     """name: (text, the functions it calls), in an order in which callees come first."""
@@ -21,8 +22,10 @@ def _library() -> dict[str, tuple[str, tuple[str, ...]]]:
         found = re.match(r"\w+ (\w+)\(", text)
         assert found is not None, text
         texts[found[1]] = text
-    return {name: (text, tuple(c for c in texts if c != name and re.search(rf"\b{c}\(", text)))
-            for name, text in texts.items()}
+    return {
+        name: (text, tuple(c for c in texts if c != name and re.search(rf"\b{c}\(", text)))
+        for name, text in texts.items()
+    }
 
 
 def with_dependencies(names: Iterable[str]) -> list[str]:

@@ -134,11 +134,11 @@ def settle(low: Lowering, values: Iterable[Value | None], *, room: int = MAX_LEA
     room: buffers that the kernel has for them. work: the most arithmetic to be done per element, because the kernel
     pulls each more than once.
     """
-    values = [v for v in values if v is not None]
+    given = [v for v in dict.fromkeys(values) if v is not None]
     while True:
-        waiting = {v: d.parts() for v in dict.fromkeys(values) if (d := later(low, v)) is not None}
+        waiting = {v: d.parts() for v in given if (d := later(low, v)) is not None}
         heavy = {v: parts for v, parts in waiting.items() if work is not None and parts.work > work}
-        total = Parts.of(low, values)
+        total = Parts.of(low, given)
         if not heavy and (not waiting or (len(total.leaves) <= room and total.nodes < MAX_NODES)):
             return
         sizes = heavy or waiting
@@ -225,7 +225,9 @@ def is_literal(value: Value) -> bool:
 def _content(source: Source, value: Value, at: Index) -> str:
     """An element of shape arithmetic that depends on the lengths of a run."""
     assert value.content is not None
-    texts = [source.dim(d) if not isinstance(d, bool) else number(d, "bool") for d in value.content.reshape(-1).tolist()]
+    texts = [
+        source.dim(d) if not isinstance(d, bool) else number(d, "bool") for d in value.content.reshape(-1).tolist()
+    ]
     kind = kind_of(value.dtype)
     if len(texts) == 1:
         return texts[0] if kind != "uint" else f"uint({texts[0]})"

@@ -18,8 +18,9 @@ from .source import Source
 class Index:
     """A position in a tensor of `shape`, as text of ints in a kernel."""
 
-    def __init__(self, source: Source, shape: Sequence[Dim], *, flat: str | None = None,
-                 coords: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, source: Source, shape: Sequence[Dim], *, flat: str | None = None, coords: Sequence[str] | None = None
+    ) -> None:
         self.source = source
         self.shape: Shape = tuple(source.low.dim(d) for d in shape)
         assert (flat is None) != (coords is None), "a position is given in one way"
@@ -40,8 +41,9 @@ class Index:
         """The offset in elements of a tensor without gaps."""
         if self._flat is not None:
             return self._flat
-        text = reduce(lambda total, i: add(times(total, self.source.dim(self.shape[i])), self.coord(i)),
-                      range(self.rank), "0")
+        text = reduce(
+            lambda total, i: add(times(total, self.source.dim(self.shape[i])), self.coord(i)), range(self.rank), "0"
+        )
         return self.source.let("int", text)
 
     def coord(self, axis: int) -> str:

@@ -226,9 +226,12 @@ class Source:
         assert len(self._blocks) == 1, "a block is open"
         lines = ["#version 450", f"layout(local_size_x = {self.lanes}) in;"]
         for i, buffer in enumerate(self._buffers):
-            lines.append(f"layout(std430, set = 0, binding = {i}) {buffer.access}buffer B{i} {{ {buffer.kind} {buffer.name}[]; }};")
+            place = f"layout(std430, set = 0, binding = {i})"
+            lines.append(f"{place} {buffer.access}buffer B{i} {{ {buffer.kind} {buffer.name}[]; }};")
         if self._push:
-            lines.append("layout(push_constant) uniform P { int " + ", ".join(f"d{i}" for i in range(len(self._push))) + "; } p;")
+            lines.append(
+                "layout(push_constant) uniform P { int " + ", ".join(f"d{i}" for i in range(len(self._push))) + "; } p;"
+            )
         lines += [*with_dependencies(self._functions), *self._globals, "void main() {", *self._blocks[0].lines, "}"]
         return "\n".join(lines) + "\n"
 

@@ -15,6 +15,7 @@ from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.graph.shape import symbol
+from tlite_vk.lower import Book, Lowering
 from tlite_vk.session import Session
 from tlite_vk.target import Target
 
@@ -47,10 +48,11 @@ def linear_graph(weight: Value, *, activation: str = "", extras: bool = False, n
     return Graph("linear", [x, residual] if extras else [x], [node], [node.output])
 
 
-def check(device: Device, graph: Graph, tokens: int, tolerance: float = 3e-6, **changes: Any) -> None:
+def check(device: Device, graph: Graph, tokens: int, tolerance: float = 3e-6, *, target: Target | None = None,
+          **changes: Any) -> None:
     rng = np.random.default_rng(tokens)
     inputs = {v.name: rng.standard_normal((tokens, int(v.dims[1]))).astype(np.float32) for v in graph.inputs}
-    target = replace(Target.of(device.info, "fp32"), **changes)
+    target = replace(target or Target.of(device.info, "fp32"), **changes)
     got = Session(graph, device, target=target).run(inputs)["y"]
     want = evaluate(graph, inputs)["y"]
     assert got.shape == want.shape
@@ -98,3 +100,30 @@ def test_a_weight_larger_than_a_storage_range_is_split(any_device: Device, activ
     weight = make_weight("e0m4_affine", 90, 64, np.random.default_rng(6))
     check(any_device, linear_graph(weight, activation=activation, extras=True), 4, max_storage_range=600)
     check(any_device, linear_graph(weight, activation=activation, extras=True, tokens=1), 1, max_storage_range=600)
+
+
+@pytest.mark.parametrize("form", ["e0m4_affine", "e0m4_symmetric", "int8", "float16"])
+@pytest.mark.parametrize("activation", ["", "swiglu"])
+def test_cooperative_matrices(device: Device, form: str, activation: str) -> None:
+    """Where the device has them (a GPU: TLITE_VK_TEST_DRIVER=system); operands are halves, so the tolerance is theirs."""
+    target = Target.of(device.info, "fp16")
+    if not target.matrix:
+        pytest.skip("this device has no cooperative matrices")
+    weight = make_weight(form, 288, 160, np.random.default_rng(8))
+    for tokens in (16, 48, 144, 272):
+        node = linear_graph(weight, activation=activation, tokens=tokens).nodes[0]
+        x = Value("x", "float32", (tokens, 160))
+        residual = Value("residual", "float32", node.output.dims)
+        fused = make_node("Linear", [x, weight, None, residual], "y", node.attributes)
+        check(device, Graph("linear", [x, residual], [fused], [fused.output]), tokens, tolerance=4e-3, target=target)
+
+
+def test_cooperative_matrices_are_used_only_where_offered(device: Device) -> None:
+    own = Target.of(device.info, "fp16")
+    weight = make_weight("e0m4_affine", 64, 64, np.random.default_rng(8))
+    for matrix, multiple, want in ((True, 16, True), (True, 1, False), (False, 16, False)):
+        graph = linear_graph(weight)
+        target = replace(own, cpu=False, matrix=matrix)
+        low = Lowering(graph, target, Book(False), {}, {}, {graph.inputs[0]: "x"}, multiple=multiple)
+        low.run()
+        assert low.book.kernels[0].shader.startswith("linear_matrix") == want

@@ -113,7 +113,7 @@ def _block(h: _Heads) -> int:
 
 
 def _group_lanes(low: Lowering, h: _Heads, fused: bool) -> int:
-    return min(low.target.max_invocations, 256 if fused else 128)
+    return min(low.target.max_invocations, 512 if fused else 128)
 
 
 def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:

@@ -149,7 +149,8 @@ class _Tile:
         name = packing.format.name
         if one and not target.cpu:
             return _Tile._split(target, packing, gated, rows, block)
-        if target.matrix and low.multiple % 16 == 0 and not plain and packing.columns % 32 == 0 and block.outputs % 16 == 0:
+        whole = (rows if isinstance(rows, int) else low.multiple) % 16 == 0
+        if target.matrix and whole and not plain and packing.columns % 32 == 0 and block.outputs % 16 == 0:
             tiles = 4 if block.rows > 4096 else 2  # smaller tiles where the workgroups would not fill the device
             groups = (dims.ceil_div(block.rows, 128), dims.ceil_div(rows, 32 * tiles))
             return _Tile(f"linear_matrix_{name}", False, {13: tiles}, groups, subgroup_size=32)

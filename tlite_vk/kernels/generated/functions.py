@@ -28,6 +28,11 @@ def _library() -> dict[str, tuple[str, tuple[str, ...]]]:
     }
 
 
+def function_names() -> list[str]:
+    """All functions, callees first."""
+    return list(_library())
+
+
 def with_dependencies(names: Iterable[str]) -> list[str]:
     """The text of these functions and of all that they call, callees first."""
     library = _library()

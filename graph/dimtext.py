@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from math import lcm
 
-import sympy  # type: ignore[import-untyped]
+import sympy
 
 from .errors import GraphError
 from .shape import (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any, TypeAlias, cast
 
-import sympy  # type: ignore[import-untyped]
+import sympy
 
 from .errors import GraphError
 
@@ -166,6 +166,14 @@ def minimum(a: Dim, b: Dim) -> Dim:
     if at_least(a, b):
         return b
     return a if at_least(b, a) else simplify(sympy.Min(a, b))
+
+
+def terms(dim: Dim) -> dict[Dim, int]:
+    """The dimension as a sum: {term: integer coefficient}, the constant under 1. What is no such sum is one term."""
+    if isinstance(dim, int):
+        return {1: dim}
+    parts = {int(t) if t.is_Integer else t: c for t, c in dim.as_coefficients_dict().items()}
+    return {t: int(c) for t, c in parts.items()} if all(c.is_Integer for c in parts.values()) else {dim: 1}
 
 
 def is_non_negative(dim: Dim) -> bool:

@@ -1,10 +1,10 @@
 """Transformer models on any Vulkan device: ONNX in, GLSL compute shaders scheduled through Kompute.
 
-    model = tlite_vk.load("model.onnx")                  # compiles, binds to the default device
-    for text in model.generate("The capital of France is", max_tokens=32):
-        print(text, end="")
-    session = tlite_vk.Session("any.onnx")               # any graph: names to arrays
-    outputs = session.run({"input_ids": ids})
+model = tlite_vk.load("model.onnx")                  # compiles, binds to the default device
+for text in model.generate("The capital of France is", max_tokens=32):
+    print(text, end="")
+session = tlite_vk.Session("any.onnx")               # any graph: names to arrays
+outputs = session.run({"input_ids": ids})
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a Program's plain data to a device's objects: windows to buffer ranges, kernels to pipelines, steps to commands."""
+"""From a Program's plain data to a device's objects: windows become ranges, kernels pipelines, steps commands."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ class Pipelines:
             kernel = self._program.kernels[number]
             generated = self._program.modules.get(kernel.shader)
             self._made[number] = self._device.pipeline(
-                spirv.load(kernel.shader) if generated is None else generated, list(kernel.bindings),
-                specialization=dict(kernel.specialization), push_bytes=kernel.push_bytes,
-                subgroup_size=kernel.subgroup_size, full_subgroups=kernel.subgroup_size > 0)
+                spirv.load(kernel.shader) if generated is None else generated,
+                list(kernel.bindings),
+                specialization=dict(kernel.specialization),
+                push_bytes=kernel.push_bytes,
+                subgroup_size=kernel.subgroup_size,
+                full_subgroups=kernel.subgroup_size > 0,
+            )
         return self._made[number]
 
     def close(self) -> None:
@@ -50,8 +54,13 @@ class Pipelines:
         self._made.clear()
 
 
-def record(recording: Recording, dispatches: Iterable[Dispatch], symbols: Mapping[str, int], buffers: Buffers,
-           pipelines: Pipelines) -> None:
+def record(
+    recording: Recording,
+    dispatches: Iterable[Dispatch],
+    symbols: Mapping[str, int],
+    buffers: Buffers,
+    pipelines: Pipelines,
+) -> None:
     """Record the dispatches for these lengths, with a barrier wherever byte ranges conflict.
 
     A dispatch of no workgroups (a tensor that is empty at these lengths) is left out.

@@ -1,8 +1,8 @@
 """ONNX to Program, for generation: one entry per way through the model.
 
-    decode   one token, RMS norms inside the projections; greedy choice as a last, optional step
-    prefill  T tokens, only the last valid row through the head; greedy choice likewise
-    score    T tokens, logits of every row (perplexity, teacher forcing)
+decode   one token, RMS norms inside the projections; greedy choice as a last, optional step
+prefill  T tokens, only the last valid row through the head; greedy choice likewise
+score    T tokens, logits of every row (perplexity, teacher forcing)
 """
 
 from __future__ import annotations
@@ -45,9 +45,14 @@ class Compiled:
     plan: MemoryPlan
 
 
-def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = ("decode", "prefill", "score"), *,
-                  observe: Callable[[Compiled], None] | None = None,
-                  dump: Callable[[str, str, Graph], None] | None = None) -> Program:
+def compile_model(
+    path: str | Path,
+    target: Target,
+    entries: tuple[str, ...] = ("decode", "prefill", "score"),
+    *,
+    observe: Callable[[Compiled], None] | None = None,
+    dump: Callable[[str, str, Graph], None] | None = None,
+) -> Program:
     """Compile a generating model. Raises GraphError or ModelError, in one line, for what cannot be read or run.
 
     observe sees each entry when it is made; dump(entry, pass, graph) sees the graph after each pass.
@@ -58,8 +63,13 @@ def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = (
     states: dict[str, State] = {}
     for name in entries:
         tokens, every_row = ENTRIES[name]
-        fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row,
-                                 dump=partial(dump, name) if dump is not None else None)
+        fused, report = optimize(
+            graph,
+            generate=True,
+            tokens=tokens,
+            every_row=every_row,
+            dump=partial(dump, name) if dump is not None else None,
+        )
         for finding in report.rejections():
             log.debug("%s: %s", name, finding)
         roles = find_roles(fused)
@@ -75,9 +85,17 @@ def compile_model(path: str | Path, target: Target, entries: tuple[str, ...] = (
                 states[cache.name] = State(cache.name, dims.to_program(low.bytes_of(cache, book.half_states)))
     vocabulary = low.columns(roles.logits)
     windows = {int(n.attributes.get("window", 0)) for n in fused.nodes if n.op == "RingAttention"}
-    positions = min((_positions(n.inputs[5]) for n in fused.nodes if n.op == "RingAttention" and n.optional(5)), default=0)
-    program = book.program(compiled, list(states.values()), {"ids": ["*", 4, "T"], "picked": 4 * PICKED}, vocabulary,
-                           max(windows) if 0 not in windows else 0, positions)
+    positions = min(
+        (_positions(n.inputs[5]) for n in fused.nodes if n.op == "RingAttention" and n.optional(5)), default=0
+    )
+    program = book.program(
+        compiled,
+        list(states.values()),
+        {"ids": ["*", 4, "T"], "picked": 4 * PICKED},
+        vocabulary,
+        max(windows) if 0 not in windows else 0,
+        positions,
+    )
     log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
     return program
 

@@ -46,9 +46,18 @@ class Variant:
 class Engine:
     """Runs the entries of a Program on one device, with one ring of `capacity` positions."""
 
-    def __init__(self, device: Device, program: Program, target: Target, *, capacity: int, window: int, chunk: int,
-                 progress: Callable[[int, int], None] | None = None) -> None:
-        """capacity: rows of the ring; window: positions that attention sees back (0: all); chunk: most tokens of a step.
+    def __init__(
+        self,
+        device: Device,
+        program: Program,
+        target: Target,
+        *,
+        capacity: int,
+        window: int,
+        chunk: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """capacity: rows of the ring; window: positions that attention sees back (0: all); chunk: most tokens a step.
 
         Raises DeviceError where the device's memory does not suffice.
         """
@@ -58,7 +67,9 @@ class Engine:
         symbols = self._symbols(chunk)
         sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
         sizes |= {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
-        self._buffers = Buffers({name: device.buffer(-(-size // 256) * 256) for name, size in sizes.items()}, self._weights)
+        self._buffers = Buffers(
+            {name: device.buffer(-(-size // 256) * 256) for name, size in sizes.items()}, self._weights
+        )
         self._arenas: dict[str, Buffer] = {}
         self._inbox = device.buffer(STEP_BYTES + 4 * chunk, host=True)
         self._logits: Buffer | None = None
@@ -138,8 +149,13 @@ class Engine:
             recording.close()
         self._recordings.clear()
         self._pipelines.close()
-        for buffer in {*self._buffers.named.values(), *self._arenas.values(),
-                       *(b for b, _ in self._weights.values()), self._inbox, self._choices}:
+        for buffer in {
+            *self._buffers.named.values(),
+            *self._arenas.values(),
+            *(b for b, _ in self._weights.values()),
+            self._inbox,
+            self._choices,
+        }:
             buffer.close()
         if self._logits is not None:
             self._logits.close()

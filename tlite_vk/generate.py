@@ -29,7 +29,7 @@ from .tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 2048
 SUBMISSION_SECONDS = 0.05
-"""Greedy decoding sends several tokens in one submission as long as it stays under this, so that text flows smoothly."""
+"""Greedy decoding sends several tokens in one submission while it stays under this, so that text flows smoothly."""
 MAX_BATCH = 16
 NOT_A_TOKEN = 0xFFFFFFFF
 
@@ -81,21 +81,37 @@ class Model:
         """
         if isinstance(prompt, str):
             ids = self._tokenizer().encode(prompt)
-        elif prompt and isinstance(prompt[0], Mapping):
-            ids = self._tokenizer().encode_chat([dict(m) for m in prompt])  # type: ignore[arg-type,call-overload]
         else:
-            ids = [int(i) for i in prompt]  # type: ignore[call-overload]
+            messages = [dict(item) for item in prompt if isinstance(item, Mapping)]
+            ids = [int(item) for item in prompt if not isinstance(item, Mapping)]
+            if messages and ids:
+                raise InputError(
+                    "a prompt is a text, a list of chat messages, or a list of token ids; this one is mixed"
+                )
+            ids = self._tokenizer().encode_chat(messages) if messages else ids
         if not ids:
             raise InputError("the prompt is empty; give it at least one token")
         if min(ids) < 0 or max(ids) >= self.program.vocabulary:
-            raise InputError(f"token ids must lie in [0, {self.program.vocabulary}); the prompt has {min(ids)} to {max(ids)}")
+            raise InputError(
+                f"token ids must lie in [0, {self.program.vocabulary}); the prompt has {min(ids)} to {max(ids)}"
+            )
         if len(ids) > self.context:
-            raise InputError(f"the prompt has {len(ids)} tokens, the context holds {self.context}; "
-                             "shorten it or load the model with a larger context (--context)")
+            raise InputError(
+                f"the prompt has {len(ids)} tokens, the context holds {self.context}; "
+                "shorten it or load the model with a larger context (--context)"
+            )
         return ids
 
-    def generate(self, prompt: Prompt, *, max_tokens: int | None = None, sampling: SamplingOptions | None = None,
-                 stop: Sequence[str] = (), progress: Progress | None = None, **options: Any) -> Iterator[str]:
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        sampling: SamplingOptions | None = None,
+        stop: Sequence[str] = (),
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Iterator[str]:
         """Pieces of text as they come; control tokens are left out.
 
         max_tokens: at most this many new tokens (None: until the model stops or the context is full).
@@ -122,19 +138,29 @@ class Model:
         if rest:
             yield rest
 
-    def generate_tokens(self, prompt: Prompt, *, max_tokens: int | None = None, sampling: SamplingOptions | None = None,
-                        progress: Progress | None = None, **options: Any) -> Iterator[int]:
+    def generate_tokens(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        sampling: SamplingOptions | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Iterator[int]:
         """Token ids as they come, without the stop token; arguments and errors as in `generate`."""
         return self._tokens(self.encode(prompt), max_tokens, _sampling(sampling, options), progress)
 
-    def _tokens(self, ids: list[int], max_tokens: int | None, sampling: SamplingOptions,
-                progress: Progress | None) -> Iterator[int]:
+    def _tokens(
+        self, ids: list[int], max_tokens: int | None, sampling: SamplingOptions, progress: Progress | None
+    ) -> Iterator[int]:
         if max_tokens is not None and max_tokens < 0:
             raise InputError(f"max_tokens must be 0 or more, not {max_tokens}")
         if self._closed:
             raise InputError("the model is closed; load it again")
         if not self._busy.acquire(blocking=False):
-            raise InputError("this model is generating already; finish or close that generation, or load a second model")
+            raise InputError(
+                "this model is generating already; finish or close that generation, or load a second model"
+            )
         try:
             self.stats = Stats(prompt_tokens=len(ids))
             stops = self.tokenizer.stop_ids if self.tokenizer else frozenset[int]()
@@ -152,8 +178,10 @@ class Model:
         finally:
             self._busy.release()
 
-    def prefill(self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None) -> None:
-        """Run tokens at positions start, start + 1, ...; the last chunk leaves its logits, or its choice with `pick`."""
+    def prefill(
+        self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None
+    ) -> None:
+        """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`."""
         chunk = self.engine.chunk
         for first in range(0, len(ids), chunk):
             part = ids[first : first + chunk]
@@ -270,12 +298,20 @@ def _sampling(given: SamplingOptions | None, options: Mapping[str, Any]) -> Samp
         raise InputError(f"unknown option: {error}") from error
 
 
-def load(model: str | Path, *, device: Device | int | str | None = None, context: int | None = None,
-         window: int = 0, precision: Precision = "fp16", chunk: int | None = None, scoring: bool = False,
-         progress: Callable[[int, int], None] | None = None) -> Model:
+def load(
+    model: str | Path,
+    *,
+    device: Device | int | str | None = None,
+    context: int | None = None,
+    window: int = 0,
+    precision: Precision = "fp16",
+    chunk: int | None = None,
+    scoring: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Model:
     """Load a model for generation: compile it, bind it to a device, upload its weights.
 
-    model: an ONNX file with cached keys and values, or the folder of a model.onnx; tokenizer.json is read from beside it.
+    model: an ONNX file with cached keys and values, or the folder of a model.onnx; tokenizer.json lies beside it.
     context: most tokens, prompt and answer together (default: 2048, or what the model allows if that is less).
     window: make a model with full attention see only this many positions back, and go on past the context.
     precision: "fp16" keeps the KV cache in halves, "fp32" in floats. chunk: most prompt tokens of one step.
@@ -292,7 +328,9 @@ def load(model: str | Path, *, device: Device | int | str | None = None, context
     chunk = -(-chunk // target.bucket) * target.bucket
     most = program.positions or DEFAULT_CONTEXT
     if context is not None and context > most:
-        raise InputError(f"the model knows {most} positions, a context of {context} does not fit; choose at most {most}")
+        raise InputError(
+            f"the model knows {most} positions, a context of {context} does not fit; choose at most {most}"
+        )
     if window and program.window:
         raise InputError(f"the model has a window of its own ({program.window}); --window is for models without one")
     reach = window or program.window

@@ -71,7 +71,8 @@ class _Since:
 
 def find_hazards(steps: Sequence[Step], symbols: Mapping[str, int]) -> list[Hazard]:
     """Replay the steps with the symbols' values: every hazard that no barrier covers."""
-    since, found = _Since(), []
+    since = _Since()
+    found: list[Hazard] = []
     for step in steps:
         if isinstance(step, Barrier):
             since = _Since()

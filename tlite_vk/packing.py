@@ -85,7 +85,9 @@ def packing_of(weight: Weight) -> Packing:
     rows, columns = int(weight.shape[0]), int(weight.shape[1])
     form = FORMATS[name]
     if columns % form.chunk or group % form.chunk:
-        raise ModelError(f"a weight [{rows}, {columns}] in groups of {group} does not divide into chunks of {form.chunk}")
+        raise ModelError(
+            f"a weight [{rows}, {columns}] in groups of {group} does not divide into chunks of {form.chunk}"
+        )
     return Packing(form, rows, columns, group)
 
 
@@ -103,9 +105,10 @@ def _affine_format(rows: QuantizedRows) -> str:
     return "e0m4_f32"
 
 
-def pack(weight: Weight, packing: Packing, ranges: list[tuple[int, int]], codes: Array | None,
-         scales: Array | None) -> None:
-    """Write rows `ranges` (one after another) of `weight` into `codes` uint32 and `scales` uint8, both flat; None skips one.
+def pack(
+    weight: Weight, packing: Packing, ranges: list[tuple[int, int]], codes: Array | None, scales: Array | None
+) -> None:
+    """Write rows `ranges` of `weight`, one after another, into `codes` uint32 and `scales` uint8, flat; None skips.
 
     codes holds packing.code_bytes(rows) bytes, scales packing.scale_bytes(rows).
     """
@@ -149,7 +152,8 @@ def _codes(part: QuantizedRows | Array, low: int, high: int, packing: Packing) -
     words = raw.view(np.uint32)
     if part.signed:  # two's complement nibbles to 0..15
         words = words ^ np.uint32(0x88888888)
-    return _squeeze(words) | (_squeeze(words >> np.uint32(4)) << np.uint32(16))
+    packed: Array = _squeeze(words) | (_squeeze(words >> np.uint32(4)) << np.uint32(16))
+    return packed
 
 
 def _squeeze(words: Array) -> Array:

@@ -60,7 +60,9 @@ class Dispatch:
 
     def push_words(self, symbols: Mapping[str, int]) -> bytes:
         return b"".join(
-            struct.pack("<f", word) if isinstance(word, float) else struct.pack("<I", evaluate(word, symbols) & 0xFFFFFFFF)
+            struct.pack("<f", word)
+            if isinstance(word, float)
+            else struct.pack("<I", evaluate(word, symbols) & 0xFFFFFFFF)
             for word in self.push
         )
 

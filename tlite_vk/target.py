@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16"]
 
 
-MATRIX_FEATURES = ("cooperative_matrix", "vulkan_memory_model", "float16", "subgroup_size_control", "compute_full_subgroups")
+MATRIX_FEATURES = (
+    "cooperative_matrix",
+    "vulkan_memory_model",
+    "float16",
+    "subgroup_size_control",
+    "compute_full_subgroups",
+)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ Location = tuple[Buffer, int]
 POOL_BYTES = 1 << 28
 
 
-def upload(device: Device, plans: Sequence[WeightPlan], alignment: int,
-           progress: Callable[[int, int], None] | None = None) -> dict[str, Location]:
+def upload(
+    device: Device, plans: Sequence[WeightPlan], alignment: int, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Location]:
     """Upload every weight; returns (buffer, offset) by name. `progress(done, total)` counts bytes.
 
     Raises DeviceError where the device has not enough memory.

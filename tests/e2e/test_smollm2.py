@@ -51,12 +51,14 @@ def reference(path: Path, ids: list[int]) -> npt.NDArray[np.float32]:
     }
     feed |= {"input_ids": np.array([ids]), "position_ids": np.arange(len(ids))[None]}
     feed |= {"write_indices": np.array([0]), "nonpad_kv_seqlen": np.array([len(ids)])}
-    return np.asarray(session.run(["logits"], feed)[0])[0]
+    logits: npt.NDArray[np.float32] = np.asarray(session.run(["logits"], feed)[0])[0]
+    return logits
 
 
 def own(model: Model, prompt: list[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Greedy tokens and the logits [n, V] that each was chosen from: one prefill, then steps of one token."""
-    tokens, rows = list(prompt), []
+    tokens = list(prompt)
+    rows: list[npt.NDArray[np.float32]] = []
     while len(rows) < ANSWERED:
         start = len(tokens) - 1 if rows else 0
         model.prefill(tokens[start:], start=start, pick=False)

@@ -1,5 +1,5 @@
-"""Whole models of random weights against a float64 Llama that reads the GGUF itself: every storage type, chunks of every
-size, decoding, the ring past its wrap, and what generation promises."""
+"""Whole models of random weights against a float64 Llama that reads the GGUF itself: every storage type, chunks of
+every size, decoding, the ring past its wrap, and what generation promises."""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ class Case:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
     def tables(self, positions: int = 256) -> tuple[Array, Array]:
-        angle = np.arange(positions)[:, None] / 100.0 ** (np.arange(max(1, self.rotary // 2)) / max(1, self.rotary // 2))
+        angle = np.arange(positions)[:, None] / 100.0 ** (
+            np.arange(max(1, self.rotary // 2)) / max(1, self.rotary // 2)
+        )
         return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 
@@ -91,9 +93,17 @@ def _lower(case: Case, target: Target, book: Book, tokens: int | None) -> Entry:
     cos, sin = (constant(n, t) for n, t in zip(("cos", "sin"), case.tables(), strict=True))
     q_width, kv_width = case.heads * case.head_dim, case.kv_heads * case.head_dim
     attributes: Mapping[str, Any] = {
-        "heads": case.heads, "kv_heads": case.kv_heads, "head_dim": case.head_dim, "scale": case.head_dim**-0.5,
-        "window": case.window, "interleaved": case.interleaved, "rotary_dim": case.rotary, "softcap": case.softcap,
-        "q_offset": 0, "k_offset": q_width, "v_offset": q_width + kv_width,
+        "heads": case.heads,
+        "kv_heads": case.kv_heads,
+        "head_dim": case.head_dim,
+        "scale": case.head_dim**-0.5,
+        "window": case.window,
+        "interleaved": case.interleaved,
+        "rotary_dim": case.rotary,
+        "softcap": case.softcap,
+        "q_offset": 0,
+        "k_offset": q_width,
+        "v_offset": q_width + kv_width,
     }
     inputs: list[Value | None] = [qkv, qkv, qkv, k, v, *((cos, sin) if case.rotary else ())]
     node = make_node("RingAttention", inputs, "attention", attributes, output_names=["y", "k_out", "v_out"])
@@ -158,8 +168,11 @@ def target(request: pytest.FixtureRequest, device: Device) -> Iterator[Target]:
     """Each family of kernels, on whatever device is at hand."""
     own = Target.of(device.info, "fp32")
     texel = device.info.limits["max_texel_buffer_elements"] >= 1 << 24
-    yield {"cpu texel": replace(own, cpu=True, texel=texel), "cpu": replace(own, cpu=True, texel=False),
-           "gpu": replace(own, cpu=False, texel=False)}[request.param]
+    yield {
+        "cpu texel": replace(own, cpu=True, texel=texel),
+        "cpu": replace(own, cpu=True, texel=False),
+        "gpu": replace(own, cpu=False, texel=False),
+    }[request.param]
 
 
 @pytest.mark.parametrize("name", CASES)

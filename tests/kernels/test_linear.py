@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
 from support.weights import make_weight
+
 from tlite_vk.device import Device
 from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.infer import make_node
@@ -33,7 +33,9 @@ FORMATS = (
 )
 
 
-def linear_graph(weight: Value, *, activation: str = "", extras: bool = False, norm: bool = False, tokens: int | None = None) -> Graph:
+def linear_graph(
+    weight: Value, *, activation: str = "", extras: bool = False, norm: bool = False, tokens: int | None = None
+) -> Graph:
     """x [T or `tokens`, K] -> Linear, with bias and residual as `extras`."""
     rows, columns = (int(d) for d in weight.dims)
     outputs = rows // 2 if activation in ("swiglu", "geglu", "geglu_tanh") else rows
@@ -48,8 +50,9 @@ def linear_graph(weight: Value, *, activation: str = "", extras: bool = False, n
     return Graph("linear", [x, residual] if extras else [x], [node], [node.output])
 
 
-def check(device: Device, graph: Graph, tokens: int, tolerance: float = 3e-6, *, target: Target | None = None,
-          **changes: Any) -> None:
+def check(
+    device: Device, graph: Graph, tokens: int, tolerance: float = 3e-6, *, target: Target | None = None, **changes: Any
+) -> None:
     rng = np.random.default_rng(tokens)
     inputs = {v.name: rng.standard_normal((tokens, int(v.dims[1]))).astype(np.float32) for v in graph.inputs}
     target = replace(target or Target.of(device.info, "fp32"), **changes)
@@ -105,7 +108,7 @@ def test_a_weight_larger_than_a_storage_range_is_split(any_device: Device, activ
 @pytest.mark.parametrize("form", ["e0m4_affine", "e0m4_symmetric", "int8", "float16"])
 @pytest.mark.parametrize("activation", ["", "swiglu"])
 def test_cooperative_matrices(device: Device, form: str, activation: str) -> None:
-    """Where the device has them (a GPU: TLITE_VK_TEST_DRIVER=system); operands are halves, so the tolerance is theirs."""
+    """Where the device has them (a GPU: TLITE_VK_TEST_DRIVER=system); operands are halves: so is the tolerance."""
     target = Target.of(device.info, "fp16")
     if not target.matrix:
         pytest.skip("this device has no cooperative matrices")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from support.weights import make_weight
+
 from tlite_vk import spirv
 from tlite_vk.device import Device
 from tlite_vk.graph.evaluate import evaluate
@@ -92,8 +92,9 @@ def test_last_valid_row(any_device: Device) -> None:
     for count in (1, 4, 5):
         step.write(np.array([0, count, 0, 0], np.uint32))
         recording = any_device.recording()
-        recording.dispatch(pipeline, [(x, 0, data.nbytes), (y, 0, 280), (step, 0, 16)], (2, 1, 1),
-                           np.array([70], np.uint32).tobytes())
+        recording.dispatch(
+            pipeline, [(x, 0, data.nbytes), (y, 0, 280), (step, 0, 16)], (2, 1, 1), np.array([70], np.uint32).tobytes()
+        )
         recording.end()
         recording.run()
         np.testing.assert_array_equal(y.read(280).view(np.float32), data[count - 1])

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ModelError
-from ..graph import shape as dims
-from ..graph.ir import Node, Value
-from ..graph.shape import Dim
-from ..lower import Lowering, lowers
-from ..program import Window
+from tlite_vk.errors import ModelError
+from tlite_vk.graph import shape as dims
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.shape import Dim
+from tlite_vk.lower import Lowering, lowers
+from tlite_vk.program import Window
 
 STEP_BYTES = 16
 UNROLLED = 192
-"""Elements of query rows that one invocation of attention_lane keeps in registers: larger code takes minutes to compile."""
+"""Elements of query rows that an invocation of attention_lane keeps in registers: larger code compiles for minutes."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,16 @@ class _Heads:
     @staticmethod
     def of(node: Node) -> _Heads:
         a = node.attributes
-        found = _Heads(int(a["heads"]), int(a["kv_heads"]), int(a["head_dim"]), int(a.get("rotary_dim", 0)),
-                       int(a.get("interleaved", 0)), float(a["scale"]), float(a.get("softcap", 0.0)),
-                       (int(a.get("q_offset", 0)), int(a.get("k_offset", 0)), int(a.get("v_offset", 0))))
+        found = _Heads(
+            int(a["heads"]),
+            int(a["kv_heads"]),
+            int(a["head_dim"]),
+            int(a.get("rotary_dim", 0)),
+            int(a.get("interleaved", 0)),
+            float(a["scale"]),
+            float(a.get("softcap", 0.0)),
+            (int(a.get("q_offset", 0)), int(a.get("k_offset", 0)), int(a.get("v_offset", 0))),
+        )
         if found.head_dim % 8 or found.head_dim > 256:
             raise ModelError(f"{node}: head size {found.head_dim} has no kernel (a multiple of 8 up to 256 has)")
         return found
@@ -80,12 +87,24 @@ def ring_attention(low: Lowering, node: Node) -> None:
     half = int(low.book.half_states)
     rotated = low.scratch(f"{node.name}/q", dims.multiply(tokens, h.heads * h.head_dim * 4))
     lanes = 32 if h.head_dim >= 64 else 8
-    storage = [low.read(q), low.read(k), low.read(v), table, rotated[0],
-               _all(low, k_cache, "write"), _all(low, v_cache, "write"), low.named("step", STEP_BYTES, "read")]
-    low.emit("rotary_cache", [(w, "storage") for w in storage],
-             (dims.ceil_div(h.head_dim // 2, lanes), h.heads + 2 * h.kv_heads, tokens),
-             [h.heads, h.kv_heads, dims.symbol("C"), positions, low.columns(q), low.columns(k), low.columns(v), *h.offsets],
-             {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half}, f"{node.name}/rotary_cache")
+    storage = [
+        low.read(q),
+        low.read(k),
+        low.read(v),
+        table,
+        rotated[0],
+        _all(low, k_cache, "write"),
+        _all(low, v_cache, "write"),
+        low.named("step", STEP_BYTES, "read"),
+    ]
+    low.emit(
+        "rotary_cache",
+        [(w, "storage") for w in storage],
+        (dims.ceil_div(h.head_dim // 2, lanes), h.heads + 2 * h.kv_heads, tokens),
+        [h.heads, h.kv_heads, dims.symbol("C"), positions, low.columns(q), low.columns(k), low.columns(v), *h.offsets],
+        {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half},
+        f"{node.name}/rotary_cache",
+    )
     _attend(low, node, h, rotated[1], tokens)
 
 
@@ -98,13 +117,31 @@ def _with_access(window: Window, access: str) -> Window:
 
 
 def _common(low: Lowering, h: _Heads, half_out: bool, lanes: int, heads: int) -> dict[int, int]:
-    return {0: lanes, 1: h.head_dim, 2: heads, 3: h.rotary, 4: h.interleaved, 5: int(low.book.half_states),
-            6: int(half_out), 7: int(h.softcap != 0.0)}
+    return {
+        0: lanes,
+        1: h.head_dim,
+        2: heads,
+        3: h.rotary,
+        4: h.interleaved,
+        5: int(low.book.half_states),
+        6: int(half_out),
+        7: int(h.softcap != 0.0),
+    }
 
 
 def _push(low: Lowering, node: Node, h: _Heads, tokens: Dim, positions: int, q_stride: int) -> list[Dim | float]:
-    return [h.heads, h.kv_heads, dims.symbol("C"), _window(node), tokens, positions, q_stride, *h.offsets,
-            h.scale, h.softcap]
+    return [
+        h.heads,
+        h.kv_heads,
+        dims.symbol("C"),
+        _window(node),
+        tokens,
+        positions,
+        q_stride,
+        *h.offsets,
+        h.scale,
+        h.softcap,
+    ]
 
 
 def _block(h: _Heads) -> int:
@@ -121,8 +158,10 @@ def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
     rest = heads * (h.head_dim + 3 * lanes) * 4 + 2 * h.head_dim * 4
     room = (low.target.max_shared_bytes - rest) // (4 * heads * lanes)
     if room < 1:
-        raise ModelError(f"attention with {heads} heads of {h.head_dim} does not fit {low.target.max_shared_bytes} bytes "
-                         "of shared memory")
+        raise ModelError(
+            f"attention with {heads} heads of {h.head_dim} does not fit {low.target.max_shared_bytes} bytes "
+            "of shared memory"
+        )
     return lanes * min(4, room)
 
 
@@ -143,8 +182,14 @@ def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> Non
     else:
         kind, shader, groups = "storage", "attention_group", tokens
         spec |= {9: lanes, 10: _group_tile(low, h, lanes, heads)}
-    low.emit(shader, [(q, "storage"), (out, "storage"), (step, "storage"), (k_cache, kind), (v_cache, kind)],
-             (groups, kv_groups, parts), push, spec, node.name)
+    low.emit(
+        shader,
+        [(q, "storage"), (out, "storage"), (step, "storage"), (k_cache, kind), (v_cache, kind)],
+        (groups, kv_groups, parts),
+        push,
+        spec,
+        node.name,
+    )
 
 
 def _fused(low: Lowering, node: Node, h: _Heads) -> None:
@@ -169,5 +214,11 @@ def _fused(low: Lowering, node: Node, h: _Heads) -> None:
         bindings = head + caches + sources + written
     else:
         bindings = head + [(low.update(c), "storage") for c in (k_cache, v_cache)] + sources
-    low.emit(shader, bindings, (1, h.kv_heads, h.heads // h.kv_heads // heads),
-             _push(low, node, h, 1, positions, low.columns(q)), spec, node.name)
+    low.emit(
+        shader,
+        bindings,
+        (1, h.kv_heads, h.heads // h.kv_heads // heads),
+        _push(low, node, h, 1, positions, low.columns(q)),
+        spec,
+        node.name,
+    )

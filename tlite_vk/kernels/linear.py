@@ -5,23 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ModelError
-from ..graph import shape as dims
-from ..graph.ir import Node, Value
-from ..graph.shape import Dim
-from ..lower import Lowering, lowers
-from ..packing import Packing, packing_of
-from ..program import Window
-from ..target import Target
+from tlite_vk.errors import ModelError
+from tlite_vk.graph import shape as dims
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.shape import Dim
+from tlite_vk.lower import Lowering, lowers
+from tlite_vk.packing import Packing, packing_of
+from tlite_vk.program import Window
+from tlite_vk.target import Target
+
 from . import expansion
 
-ACTIVATIONS = {"": 0, "silu": 1, "swiglu": 1, "gelu": 2, "geglu": 2, "gelu_tanh": 3, "geglu_tanh": 3, "relu": 4, "reglu": 4}
+ACTIVATIONS = {
+    "": 0,
+    "silu": 1,
+    "swiglu": 1,
+    "gelu": 2,
+    "geglu": 2,
+    "gelu_tanh": 3,
+    "geglu_tanh": 3,
+    "relu": 4,
+    "reglu": 4,
+}
 GATED = {"swiglu", "geglu", "geglu_tanh", "reglu"}
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """A range of outputs whose packed weight fits one window. `ranges` are rows of the weight: gate rows, then up rows."""
+    """Outputs whose packed weight fits one window. `ranges` are rows of the weight: gate rows, then up rows."""
 
     first: int
     outputs: int
@@ -71,8 +82,12 @@ def packed_windows(low: Lowering, value: Value, gated: bool = False) -> list[tup
         limit = min(limit, low.target.max_texel_elements * 4)  # scales are fetched as 4-byte texels
     found = []
     for block in row_blocks(packing, gated, limit):
-        name = value.name if block.rows == packing.rows else f"{value.name}[{block.first}:{block.first + block.outputs}]"
-        codes, scales = (low.book.packed(PackedBlock(weight, packing, block, part), name) for part in ("codes", "scales"))
+        name = (
+            value.name if block.rows == packing.rows else f"{value.name}[{block.first}:{block.first + block.outputs}]"
+        )
+        codes, scales = (
+            low.book.packed(PackedBlock(weight, packing, block, part), name) for part in ("codes", "scales")
+        )
         found.append((block, packing, codes, scales))
     return found
 
@@ -104,18 +119,34 @@ def linear(low: Lowering, node: Node) -> None:
         tile = _Tile.choose(low, packing, one, gated, rows, block, plain=bias is not None or half_out)
         spec = {
             **tile.specialization,
-            3: int(low.is_half(x)), 4: int(half_out), 5: int(bias is not None), 6: int(residual is not None),
-            7: int(norm is not None), 8: ACTIVATIONS[activation], 9: int(gated), 10: packing.chunks_per_group,
+            3: int(low.is_half(x)),
+            4: int(half_out),
+            5: int(bias is not None),
+            6: int(residual is not None),
+            7: int(norm is not None),
+            8: ACTIVATIONS[activation],
+            9: int(gated),
+            10: packing.chunks_per_group,
         }
         kind4, kind1 = ("texel_rgba32ui", "texel_r32ui") if tile.texel else ("storage", "storage")
         bindings = [
-            (codes, kind4), (scales, kind1), (low.read(x), kind4), (out, "storage"),
+            (codes, kind4),
+            (scales, kind1),
+            (low.read(x), kind4),
+            (out, "storage"),
             (low.read(bias) if bias else scales, "storage"),
             (low.read(residual) if residual else scales, "storage"),
             (low.read(norm) if norm else codes, kind4),
         ]
-        push: list[Dim | float] = [columns, block.rows, block.outputs, rows, block.first, outputs,
-                                   float(node.attributes.get("norm_epsilon", 0.0))]
+        push: list[Dim | float] = [
+            columns,
+            block.rows,
+            block.outputs,
+            rows,
+            block.first,
+            outputs,
+            float(node.attributes.get("norm_epsilon", 0.0)),
+        ]
         low.emit(tile.shader, bindings, tile.groups, push, spec, node.name, tile.subgroup_size)
 
 
@@ -142,8 +173,9 @@ class _Tile:
         return _Tile(f"linear_split_{packing.format.name}", False, spec, groups)
 
     @staticmethod
-    def choose(low: Lowering, packing: Packing, one: bool, gated: bool, rows: Dim, block: RowBlock,
-               plain: bool = False) -> _Tile:
+    def choose(
+        low: Lowering, packing: Packing, one: bool, gated: bool, rows: Dim, block: RowBlock, plain: bool = False
+    ) -> _Tile:
         """plain: the epilogue needs a kernel without matrices (a bias, half results)."""
         target = low.target
         name = packing.format.name
@@ -177,5 +209,11 @@ def embedding(low: Lowering, node: Node) -> None:
     for block, packing, codes, scales in packed_windows(low, weight):
         bindings = [(codes, "storage"), (scales, "storage"), (low.read(ids), "storage"), (out, "storage")]
         groups = (dims.ceil_div(packing.chunks, lanes), low.rows(node.output))
-        low.emit(f"embedding_{packing.format.name}", bindings, groups,
-                 [columns, block.rows, block.first, packing.rows], {0: lanes, 1: packing.chunks_per_group}, node.name)
+        low.emit(
+            f"embedding_{packing.format.name}",
+            bindings,
+            groups,
+            [columns, block.rows, block.first, packing.rows],
+            {0: lanes, 1: packing.chunks_per_group},
+            node.name,
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..graph import shape as dims
-from ..graph.ir import Node, Value
-from ..lower import PICK, Lowering, lowers
+from tlite_vk.graph import shape as dims
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.lower import PICK, Lowering, lowers
+
 from . import expansion
 from .attention import STEP_BYTES
 
@@ -22,8 +23,14 @@ def rms_norm(low: Lowering, node: Node) -> None:
     half = low.wants_half(node.output)
     lanes = low.target.lanes if low.target.cpu else min(256, low.target.max_invocations)
     windows = [low.read(x), low.read(scale), low.write(node.output, half)]
-    low.emit("rms_norm", [(w, "storage") for w in windows], (low.rows(x),),
-             [columns, float(node.attributes["epsilon"])], {0: lanes, 1: int(half)}, node.name)
+    low.emit(
+        "rms_norm",
+        [(w, "storage") for w in windows],
+        (low.rows(x),),
+        [columns, float(node.attributes["epsilon"])],
+        {0: lanes, 1: int(half)},
+        node.name,
+    )
 
 
 @lowers("LastRow", "tlite")
@@ -31,12 +38,23 @@ def last_row(low: Lowering, node: Node) -> None:
     x = node.input(0)
     columns, lanes = low.columns(x), 64
     windows = [low.read(x), low.write(node.output), low.named("step", STEP_BYTES, "read")]
-    low.emit("last_row", [(w, "storage") for w in windows], (dims.ceil_div(columns, lanes),), [columns], {0: lanes}, node.name)
+    low.emit(
+        "last_row",
+        [(w, "storage") for w in windows],
+        (dims.ceil_div(columns, lanes),),
+        [columns],
+        {0: lanes},
+        node.name,
+    )
 
 
 def argmax(low: Lowering, logits: Value) -> None:
     """Append the greedy choice over the last axis of logits [1, V] (see shaders/argmax.comp)."""
     lanes = low.target.lanes if low.target.cpu else min(256, low.target.max_invocations)
-    windows = [low.read(logits), low.named("ids", ["*", 4, "T"], "write"), low.named("picked", 4 * PICKED, "update"),
-               low.named("step", STEP_BYTES, "update")]
+    windows = [
+        low.read(logits),
+        low.named("ids", ["*", 4, "T"], "write"),
+        low.named("picked", 4 * PICKED, "update"),
+        low.named("step", STEP_BYTES, "update"),
+    ]
     low.emit("argmax", [(w, "storage") for w in windows], (1,), [low.columns(logits), PICKED], {0: lanes}, PICK)

@@ -24,7 +24,7 @@ from onnx.backend.base import Backend, BackendRep
 from tlite_vk.device import Device, open_device
 from tlite_vk.errors import DeviceError, InputError, ModelError
 from tlite_vk.graph.errors import GraphError
-from tlite_vk.graph.infer import infer
+from tlite_vk.graph.infer import infer, lookup
 from tlite_vk.graph.ir import Graph, Value, rewire
 from tlite_vk.graph.onnx_load import from_proto
 from tlite_vk.graph.ops.dtypes import numpy_dtype
@@ -70,6 +70,8 @@ class TliteBackendRep(BackendRep):
         self._outputs = [(v.name, v.type.tensor_type.elem_type) for v in model.graph.output]
         try:
             self._graph = from_proto(model)
+            for node in self._graph.nodes:
+                lookup(node, self._graph.opset)
         except GraphError as error:
             raise NotSupportedError(str(error)) from error
         self._folded: tuple[str, ...] | None = None
@@ -77,6 +79,11 @@ class TliteBackendRep(BackendRep):
         if not any(_may_be_parameter(v) for v in self._graph.inputs):
             self._folded = ()
             self._session({})
+
+    @property
+    def dispatches(self) -> int:
+        """How many kernels the last run started."""
+        return next(reversed(self._sessions.values())).dispatches if self._sessions else 0
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
         """Raises NotSupportedError, or InputError for inputs that do not fit."""

@@ -26,8 +26,25 @@ KernelRule = Callable[["Lowering", Node], None]
 _RULES: dict[tuple[str, str], KernelRule] = {}
 
 ITEM_BYTES = dict.fromkeys(
-    ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "int4",
-     "uint64", "uint32", "uint16", "uint8", "uint4", "bool"), 4)
+    (
+        "float32",
+        "float16",
+        "bfloat16",
+        "float64",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "int4",
+        "uint64",
+        "uint32",
+        "uint16",
+        "uint8",
+        "uint4",
+        "bool",
+    ),
+    4,
+)
 """Bytes of an element on the device: every plain value is a float32 or a 32-bit word there."""
 
 PICK = "pick"
@@ -68,8 +85,17 @@ class Placed:
 class Lowering:
     """Collects the dispatches of one entry. Kernels call `read`, `write`, `weight`, `scratch` and `emit`."""
 
-    def __init__(self, graph: Graph, target: Target, book: Book, symbols: Mapping[sympy.Symbol, Dim],
-                 states: Mapping[Value, str], names: Mapping[Value, str], *, multiple: int = 1) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target,
+        book: Book,
+        symbols: Mapping[sympy.Symbol, Dim],
+        states: Mapping[Value, str],
+        names: Mapping[Value, str],
+        *,
+        multiple: int = 1,
+    ) -> None:
         """multiple: the number of tokens T is a multiple of this in every step of more than one token."""
         self.graph, self.target, self.book, self.multiple = graph, target, book, multiple
         self.users = graph.consumers()
@@ -96,10 +122,16 @@ class Lowering:
 
     def bytes_of(self, value: Value, half: bool = False) -> Dim:
         if value.dtype not in ITEM_BYTES:
-            raise ModelError(f"values of type {value.dtype} ({value.name!r}) have no place on the device")
+            raise ModelError(f"tensor {value.name!r}: values of type {value.dtype} have no place on the device")
         # Halves and 16-byte loads may run past an odd end: round up to 16 bytes. No window may be empty.
         count = self.count(value)
-        filled = count if dims.at_least(count, 1) else dims.maximum(count, 1) if isinstance(count, int) else dims.add(count, 4)
+        filled = (
+            count
+            if dims.at_least(count, 1)
+            else dims.maximum(count, 1)
+            if isinstance(count, int)
+            else dims.add(count, 4)
+        )
         return dims.multiply(dims.ceil_div(dims.multiply(filled, 2 if half else ITEM_BYTES[value.dtype]), 16), 16)
 
     def rows(self, value: Value) -> Dim:
@@ -120,9 +152,19 @@ class Lowering:
     def wants_half(self, value: Value) -> bool:
         """Whether every reader takes halves: the input of a matrix product may be stored so, nothing else is."""
         readers = self.users.get(value, [])
-        return (self.target.half_activations and bool(readers) and value not in self.graph.outputs
-                and all(n.op == "Linear" and n.domain == "tlite" and n.inputs[0] is value
-                        and value not in n.inputs[1:] and n.optional(4) is None for n in readers))
+        return (
+            self.target.half_activations
+            and bool(readers)
+            and value not in self.graph.outputs
+            and all(
+                n.op == "Linear"
+                and n.domain == "tlite"
+                and n.inputs[0] is value
+                and value not in n.inputs[1:]
+                and n.optional(4) is None
+                for n in readers
+            )
+        )
 
     def place(self, value: Value, half: bool = False) -> None:
         if value not in self._placed:
@@ -186,11 +228,24 @@ class Lowering:
         """A window of a buffer that the session itself provides: step, ids, picked."""
         return Window(name, 0, size, access)
 
-    def emit(self, shader: str, bindings: Sequence[tuple[Window, str]], groups: Sequence[Dim],
-             push: Sequence[Dim | float], specialization: Mapping[int, int], label: str, subgroup_size: int = 0) -> None:
+    def emit(
+        self,
+        shader: str,
+        bindings: Sequence[tuple[Window, str]],
+        groups: Sequence[Dim],
+        push: Sequence[Dim | float],
+        specialization: Mapping[int, int],
+        label: str,
+        subgroup_size: int = 0,
+    ) -> None:
         """Append one dispatch. A binding is a window with its kind: "storage" or "texel_..."."""
-        kernel = Kernel(shader, tuple(kind for _, kind in bindings), tuple(sorted(specialization.items())), 4 * len(push),
-                        subgroup_size)
+        kernel = Kernel(
+            shader,
+            tuple(kind for _, kind in bindings),
+            tuple(sorted(specialization.items())),
+            4 * len(push),
+            subgroup_size,
+        )
         x, y, z = (dims.to_program(self.dim(g)) for g in (*groups, 1, 1)[:3])
         words = tuple(p if isinstance(p, float) else dims.to_program(self.dim(p)) for p in push)
         windows = tuple(window for window, _ in bindings)
@@ -218,8 +273,9 @@ class Lowering:
             raise ModelError(f"{node}: this operator has no kernel")
         rule(self, node)
 
-    def finish(self, name: str, outputs: Mapping[str, Value], head_label: str | None,
-               lengths: Mapping[str, int] | None = None) -> Entry:
+    def finish(
+        self, name: str, outputs: Mapping[str, Value], head_label: str | None, lengths: Mapping[str, int] | None = None
+    ) -> Entry:
         """The entry with its arena planned: for all lengths, or for given ones only, which is much less work where
         several symbols are free."""
         lifetimes = self._lifetimes(outputs.values())
@@ -282,7 +338,11 @@ class Book:
         key = (kind, same, name)
         if key not in self.weights:
             self._alive.append(source)  # ids and addresses stay unique while this lives
-            nbytes = -(-size // 16) * 16 if size is not None else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
+            nbytes = (
+                -(-size // 16) * 16
+                if size is not None
+                else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
+            )
             self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, max(16, nbytes), kind, source)
         return self.weights[key]
 
@@ -304,7 +364,23 @@ class Book:
         plan = self.weights[key]
         return Window(f"weight:{plan.name}", 0, plan.size, "read")
 
-    def program(self, entries: Sequence[Entry], states: Sequence[State], inputs: Mapping[str, Expression],
-                vocabulary: int, window: int, positions: int) -> Program:
-        return Program(tuple(self.kernels), {e.name: e for e in entries}, tuple(states), tuple(self.weights.values()),
-                       dict(inputs), vocabulary, window, positions, modules=self.modules())
+    def program(
+        self,
+        entries: Sequence[Entry],
+        states: Sequence[State],
+        inputs: Mapping[str, Expression],
+        vocabulary: int,
+        window: int,
+        positions: int,
+    ) -> Program:
+        return Program(
+            tuple(self.kernels),
+            {e.name: e for e in entries},
+            tuple(states),
+            tuple(self.weights.values()),
+            dict(inputs),
+            vocabulary,
+            window,
+            positions,
+            modules=self.modules(),
+        )

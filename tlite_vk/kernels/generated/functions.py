@@ -17,7 +17,7 @@ from importlib.resources import files
 def _library() -> dict[str, tuple[str, tuple[str, ...]]]:
     """name: (text, the functions it calls), in an order in which callees come first."""
     texts: dict[str, str] = {}
-    source = files(__package__).joinpath("functions.glsl").read_text(encoding="utf-8")
+    source = files("tlite_vk.kernels.generated").joinpath("functions.glsl").read_text(encoding="utf-8")
     for text in re.split(r"\n(?=\w)", source.strip())[1:]:
         found = re.match(r"\w+ (\w+)\(", text)
         assert found is not None, text

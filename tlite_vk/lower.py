@@ -147,7 +147,7 @@ class Lowering:
         return last
 
     def is_half(self, value: Value) -> bool:
-        return self._placed[value].half
+        return value in self._placed and self._placed[value].half
 
     def wants_half(self, value: Value) -> bool:
         """Whether every reader takes halves: the input of a matrix product may be stored so, nothing else is."""

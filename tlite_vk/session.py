@@ -5,6 +5,7 @@ The graph is compiled once with symbolic lengths; a set of lengths that was not 
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from .lower import Book, Lowering
 from .target import Precision, Target
 from .upload import device_array, upload
 
+log = logging.getLogger(__name__)
+
 Array = npt.NDArray[Any]
 MAX_BUCKETS = 8
 
@@ -45,8 +48,14 @@ class _Bucket:
 class Session:
     """A compiled graph on a device."""
 
-    def __init__(self, model: str | Path | Graph, device: Device | int | str | None = None, *,
-                 precision: Precision = "fp32", target: Target | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | Graph,
+        device: Device | int | str | None = None,
+        *,
+        precision: Precision = "fp32",
+        target: Target | None = None,
+    ) -> None:
         """model: an ONNX file, or a graph. device: an opened device, or what `open_device` takes.
         target: what to assume of the device instead of what it reports.
 
@@ -56,9 +65,15 @@ class Session:
         self.device = device if isinstance(device, Device) else open_device(device)
         self.target = target or Target.of(self.device.info, precision)
         self.graph, self.report = optimize(source, generate=False)
+        wide = sorted({v.dtype for v in self.graph.values()} & {"float64", "bfloat16"})
+        if wide:
+            log.info("%s: values of type %s are computed in float32", self.graph.name, " and ".join(wide))
         self._book = Book(half_states=False)
-        names = {v: f"{kind}:{v.name}" for kind, values in (("output", self.graph.outputs), ("input", self.graph.inputs))
-                 for v in values}
+        names = {
+            v: f"{kind}:{v.name}"
+            for kind, values in (("output", self.graph.outputs), ("input", self.graph.inputs))
+            for v in values
+        }
         self._lowered = Lowering(self.graph, self.target, self._book, {}, {}, names)
         self._lowered.run()
         self.program = self._book.program([], [], {}, 0, 0, 0)

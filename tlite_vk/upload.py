@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .device import Buffer, Device
-from .errors import DeviceError, InputError
+from .errors import DeviceError, InputError, ModelError
 from .graph.evaluate import constant_array
 from .kernels.linear import PackedBlock
 from .packing import pack
@@ -56,6 +56,13 @@ def _place(plans: Sequence[WeightPlan], alignment: int) -> tuple[dict[str, tuple
 
 
 def _write(buffer: Buffer, offset: int, plan: WeightPlan) -> None:
+    try:
+        _write_to(buffer, offset, plan)
+    except InputError as error:
+        raise ModelError(f"tensor {plan.name!r}: {error}") from error
+
+
+def _write_to(buffer: Buffer, offset: int, plan: WeightPlan) -> None:
     mapped = buffer.mapped
     if mapped is not None:
         target = mapped[offset : offset + plan.size]

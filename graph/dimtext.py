@@ -135,7 +135,8 @@ def to_program(dim: Dim) -> Program:
     Operators: + and * (two or more operands), floordiv, ceildiv (two), max, min. All values stay integers.
     Raises GraphError for an expression outside of these.
     """
-    dim = simplify(dim)
+    if not isinstance(dim, int | sympy.Max | sympy.Min):  # sympy would compare the arguments of these again, slowly
+        dim = simplify(dim)
     if isinstance(dim, int):
         return dim
     if isinstance(dim, sympy.Symbol):

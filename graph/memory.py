@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import GraphError
-from .shape import Dim, add, at_least, ceil_div, equal, evaluate, is_non_negative, maximum, multiply, simplify, symbols
+from .extent import Extent, Extents
+from .shape import Dim, add, at_least, ceil_div, equal, evaluate, is_non_negative, multiply, simplify, symbols
 
 SAMPLES = (512, 64, 1)  # lengths at which candidate plans are compared; no proof rests on them
 SHORT, LONG = 64, 2048
 MAX_TRIES = 64  # placements tried to improve a plan of up to 200 blocks; fewer for larger ones
 MAX_MOVES = 8
+GOOD_ENOUGH = 1.01
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,16 @@ class _Block:
     last: int
 
 
-_Placement = tuple[dict[_Block, Dim], Dim]  # offsets, and the size of the arena
+@dataclass(frozen=True)
+class _Placement:
+    offsets: dict[_Block, Extent]
+    total: Extent
+    ratios: tuple[float, ...]  # of the arena to the lower bound, at each sample
+
+    @property
+    def excess(self) -> tuple[float, float]:
+        """What is to be made small: the worst ratio, then their sum."""
+        return max(self.ratios), sum(self.ratios)
 
 
 def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
@@ -94,8 +105,13 @@ def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
         raise GraphError("memory plan: a value is listed twice, or dies before it is born")
     sizes = {v.name: _aligned(v.size, alignment) for v in lifetimes}
     blocks = _blocks(lifetimes, sizes)
-    offsets, total = _Search(blocks).best()
-    return MemoryPlan(tuple(lifetimes), {n: offsets[b] for b in blocks for n in b.names}, sizes, total)
+    if not blocks:
+        return MemoryPlan((), {}, {}, 0)
+    search = _Search(blocks)
+    best = search.best()
+    where = {extent: search.extents.dim(extent) for extent in {*best.offsets.values(), best.total}}
+    offsets = {name: where[best.offsets[b]] for b in blocks for name in b.names}
+    return MemoryPlan(tuple(lifetimes), offsets, sizes, where[best.total])
 
 
 def _aligned(size: Dim, alignment: int) -> Dim:
@@ -131,11 +147,11 @@ class _Search:
 
     def __init__(self, blocks: Sequence[_Block]) -> None:
         self.blocks = list(blocks)
-        self.samples = _samples({b.size for b in blocks})
-        self.sizes = {d: [evaluate(d, s) for s in self.samples] for d in {b.size for b in blocks}}
-        self.bounds = [
-            _peak((b.first, b.last, self.sizes[b.size][i]) for b in blocks) for i in range(len(self.samples))
-        ]
+        self.extents = Extents(b.size for b in blocks)
+        samples = _samples({b.size for b in blocks})
+        self.values = [self.extents.term_values(s) for s in samples]
+        self.sizes = {d: [evaluate(d, s) for s in samples] for d in {b.size for b in blocks}}
+        self.bounds = [_peak((b.first, b.last, self.sizes[b.size][i]) for b in blocks) for i in range(len(samples))]
 
     def best(self) -> _Placement:
         """The best placement found; stops early at the lower bound."""
@@ -144,40 +160,61 @@ class _Search:
             lambda b: (b.first, *(-n for n in self.sizes[b.size])),
             lambda b: (-self.sizes[b.size][0] * (b.last - b.first + 1), b.first),
         ]
-        best, order = None, self.blocks
-        for key in orders:
-            candidate = sorted(self.blocks, key=key)
-            placement = _place(candidate)
-            if best is None or self.excess(placement) < self.excess(best):
+        candidates = [sorted(self.blocks, key=key) for key in orders]
+        best, order = self.place(candidates[0]), candidates[0]
+        for candidate in candidates[1:]:
+            if best.excess[0] > 1.0 and (placement := self.place(candidate)).excess < best.excess:
                 best, order = placement, candidate
-            if self.excess(best)[0] <= 1.0:
-                break
-        return _place([]) if best is None else self.improved(best, order)
+        return self.improved(best, order)
 
     def improved(self, best: _Placement, order: list[_Block]) -> _Placement:
         """Move a block that reaches far up to the front of the order, as long as that helps."""
         tries = MAX_TRIES * 200 // max(len(order), 200)
-        while tries > 0 and self.excess(best)[0] > 1.0:
-            worst = self.ratios(best).index(self.excess(best)[0])
-            ends = {b: evaluate(add(offset, b.size), self.samples[worst]) for b, offset in best[0].items()}
+        while tries > 0 and best.excess[0] > GOOD_ENOUGH:
+            values = self.values[best.ratios.index(best.excess[0])]
+            ends = {b: self.extents.number(self.extents.after(e, b.size), values) for b, e in best.offsets.items()}
             for block in sorted(order, key=lambda b: -ends[b])[:MAX_MOVES]:
                 tries -= 1
                 moved = [block, *(b for b in order if b is not block)]
-                placement = _place(moved)
-                if self.excess(placement) < self.excess(best):
+                placement = self.place(moved)
+                if placement.excess < best.excess:
                     best, order = placement, moved
                     break
             else:
                 break
         return best
 
-    def ratios(self, placement: _Placement) -> list[float]:
-        return [evaluate(placement[1], s) / max(bound, 1) for s, bound in zip(self.samples, self.bounds, strict=True)]
+    def place(self, blocks: Sequence[_Block]) -> _Placement:
+        """Offsets in the order given, each the lowest that works, and the size of the arena."""
+        offsets: dict[_Block, Extent] = {}
+        total = self.extents.zero
+        alive: dict[int, list[tuple[Extent, Extent]]] = {}
+        for block in blocks:
+            steps = range(block.first, block.last + 1)
+            taken = {span for step in steps for span in alive.get(step, ())}
+            offset = self.lowest(taken, block.size)
+            end = self.extents.after(offset, block.size)
+            for step in steps:
+                alive.setdefault(step, []).append((offset, end))
+            offsets[block] = offset
+            total = self.extents.largest(total, end)
+        ratios = (self.extents.number(total, v) / max(b, 1) for v, b in zip(self.values, self.bounds, strict=True))
+        return _Placement(offsets, total, tuple(ratios))
 
-    def excess(self, placement: _Placement) -> tuple[float, float]:
-        """(worst, sum) of the arena over its lower bound."""
-        ratios = self.ratios(placement)
-        return max(ratios), sum(ratios)
+    def lowest(self, taken: set[tuple[Extent, Extent]], size: Dim) -> Extent:
+        """The lowest offset at which `size` bytes are provably clear of all taken ranges."""
+        at_least = self.extents.at_least
+        for candidate in sorted({self.extents.zero, *(end for _, end in taken)}, key=self.rank):
+            end = self.extents.after(candidate, size)
+            if all(at_least(candidate, stop) or at_least(start, end) for start, stop in taken):
+                return candidate
+        above = self.extents.zero
+        for _, end in taken:
+            above = self.extents.largest(above, end)
+        return above
+
+    def rank(self, extent: Extent) -> tuple[int, ...]:
+        return tuple(self.extents.number(extent, v) for v in self.values[:2])
 
 
 def _samples(sizes: set[Dim]) -> list[dict[str, int]]:
@@ -198,32 +235,3 @@ def _peak(spans: Iterable[tuple[int, int, int]]) -> int:
         alive += events[step]
         most = max(most, alive)
     return most
-
-
-def _place(blocks: Sequence[_Block]) -> _Placement:
-    """Offsets in the order given, each the lowest that works, and the size of the arena."""
-    offsets: dict[_Block, Dim] = {}
-    total: Dim = 0
-    for block in blocks:
-        taken = {
-            (offsets[b], add(offsets[b], b.size)) for b in offsets if b.first <= block.last and block.first <= b.last
-        }
-        offset = _lowest(taken, block.size)
-        offsets[block] = offset
-        total = maximum(total, add(offset, block.size))
-    return offsets, total
-
-
-def _lowest(taken: set[tuple[Dim, Dim]], size: Dim) -> Dim:
-    """The lowest offset at which `size` bytes are provably clear of all taken ranges."""
-    ceiling: Dim = 0
-    for _, end in taken:
-        ceiling = maximum(ceiling, end)
-    best = ceiling
-    for candidate in dict.fromkeys([0, *sorted((end for _, end in taken), key=str)]):
-        end = add(candidate, size)
-        if all(at_least(candidate, stop) or at_least(start, end) for start, stop in taken) and at_least(
-            best, candidate
-        ):
-            best = candidate
-    return best

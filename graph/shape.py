@@ -7,7 +7,7 @@ sympy is slow, so plain integers take a short way and expressions are cached: a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, TypeAlias, cast
 
@@ -158,6 +158,11 @@ def maximum(a: Dim, b: Dim) -> Dim:
     if at_least(a, b):
         return a
     return b if at_least(b, a) else simplify(sympy.Max(a, b))
+
+
+def largest_of(dims: Sequence[Dim]) -> Dim:
+    """The maximum of dimensions of which none is known to be at least another; they are not compared again."""
+    return dims[0] if len(dims) == 1 else cast(Expression, sympy.Max(*dims, evaluate=False))
 
 
 def minimum(a: Dim, b: Dim) -> Dim:

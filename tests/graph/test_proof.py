@@ -29,6 +29,7 @@ P = symbol("P", 0)
         (T, floor_div(T, 2)),
         (T + 1, 2 * floor_div(T + 1, 2)),
         (maximum(256, 64 * ceil_div(T * T, 16)), 64 * ceil_div(T, 16)),
+        (maximum(198912, 10752 * T), maximum(196608, 8448 * T) + 2304),
         (maximum(2 * T, 100) + 3, maximum(2 * T, 100)),
         ((T + S) * (T + S), 4 * 1 * T + T * T + S * S - 4 * T + 2),
     ],

@@ -1,5 +1,6 @@
 """Any graph through a Session: models as exporters write them, with several symbolic lengths, against the oracles."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from support.kernels import check
 
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError, ModelError
-from tlite_vk.graph.ir import Value
+from tlite_vk.graph.ir import Graph, Value
 from tlite_vk.session import Session
 
 Array = npt.NDArray[Any]
@@ -27,11 +28,7 @@ def ints(b: Builder, *values: int) -> Value:
 
 
 def dense(b: Builder, x: Value, outputs: int) -> Value:
-    return b.node(
-        "Add",
-        b.node("MatMul", x, weight(b, int(WIDTH if x.name != "hidden" else 4 * WIDTH), outputs)),
-        weight(b, outputs),
-    )
+    return b.node("Add", b.node("MatMul", x, weight(b, WIDTH, outputs)), weight(b, outputs))
 
 
 def layer_norm(b: Builder, x: Value) -> Value:
@@ -68,7 +65,7 @@ def layer(b: Builder, x: Value, mask: Value | None) -> Value:
     return layer_norm(b, b.node("Add", x, back))
 
 
-def encoder() -> Builder:
+def encoder() -> Graph:
     """Like BERT: word, position and type embeddings, a padding mask, layers, a pooled first token."""
     b = Builder()
     ids, kinds, seen = (b.input(n, "B", "T", dtype="int64") for n in ("input_ids", "token_type_ids", "attention_mask"))
@@ -80,43 +77,36 @@ def encoder() -> Builder:
     mask = b.node("Mul", b.node("Sub", b.constant(np.float32(1)), open_mask), b.constant(np.float32(-3.4e38)))
     for _ in range(2):
         x = layer(b, x, mask)
-    b.outputs = [x, b.node("Tanh", dense(b, b.node("Gather", x, b.constant(np.array(0)), axis=1), WIDTH))]
-    return b
+    return b.graph(x, b.node("Tanh", dense(b, b.node("Gather", x, b.constant(np.array(0)), axis=1), WIDTH)))
 
 
-def vision() -> Builder:
+def vision() -> Graph:
     """Like ViT: patches by convolution, a class token in front, learned positions."""
     b = Builder()
     pixels = b.input("pixels", "B", 3, 32, 32)
-    patches = b.node(
-        "Conv", pixels, b.constant(RNG.standard_normal((WIDTH, 3, 8, 8)).astype(np.float32) / 14), strides=[8, 8]
-    )
+    filters = b.constant(RNG.standard_normal((WIDTH, 3, 8, 8)).astype(np.float32) / 14)
+    patches = b.node("Conv", pixels, filters, strides=[8, 8])
     flat = b.node("Transpose", b.node("Reshape", patches, ints(b, 0, WIDTH, -1)), perm=[0, 2, 1])
     batch = b.node("Gather", b.node("Shape", pixels), ints(b, 0))
     token = b.node("Expand", weight(b, 1, 1, WIDTH), b.node("Concat", batch, ints(b, 1, WIDTH), axis=0))
     x = b.node("Add", b.node("Concat", token, flat, axis=1), weight(b, 1, 17, WIDTH))
     for _ in range(2):
         x = layer(b, x, None)
-    b.outputs = [dense(b, b.node("Gather", layer_norm(b, x), b.constant(np.array(0)), axis=1), 10)]
-    return b
+    return b.graph(dense(b, b.node("Gather", layer_norm(b, x), b.constant(np.array(0)), axis=1), 10))
 
 
 def test_an_encoder_with_two_symbolic_lengths(any_device: Device) -> None:
-    b = encoder()
-    graph = b.graph(*b.outputs)
     cases = [{"B": 1, "T": 1}, {"B": 3, "T": 7}, {"B": 2, "T": 65}]
-    check(any_device, graph, cases, tolerance=2e-4, highest=2)
+    check(any_device, encoder(), cases, tolerance=2e-4, highest=2)
 
 
 def test_an_encoder_takes_few_kernels(device: Device) -> None:
-    b = encoder()
-    session = Session(b.graph(*b.outputs), device)
+    session = Session(encoder(), device)
     assert session.dispatches <= 55 and len(session.program.kernels) <= 25
 
 
 def test_a_vision_model(device: Device) -> None:
-    b = vision()
-    check(device, b.graph(*b.outputs), [{"B": 1}, {"B": 2}], tolerance=2e-4)
+    check(device, vision(), [{"B": 1}, {"B": 2}], tolerance=2e-4)
 
 
 def test_outputs_that_are_inputs_constants_or_shapes(device: Device) -> None:
@@ -156,7 +146,7 @@ def test_half_and_double_inputs_are_computed_in_single(device: Device, caplog: p
 def test_constants_beyond_32_bits_are_refused_by_name(device: Device) -> None:
     b = Builder()
     graph = b.graph(b.node("Add", b.input("x", 2, dtype="int64"), b.constant(np.array([2**40, 0]), name="far")))
-    with pytest.raises(ModelError, match="far.*int64 values outside"):
+    with pytest.raises(ModelError, match=r"far.*int64 values outside"):
         Session(graph, device)
 
 
@@ -170,5 +160,5 @@ def test_inputs_that_do_not_fit(device: Device) -> None:
         ({"x": np.zeros((2, 4), np.float32)}, "extent 4"),
         ({"x": np.zeros(3, np.float32)}, "rank 1"),
     ):
-        with pytest.raises(InputError, match=text):
+        with pytest.raises(InputError, match=re.escape(text)):
             session.run(given)

@@ -17,6 +17,7 @@ MATRIX_FEATURES = (
     "cooperative_matrix",
     "vulkan_memory_model",
     "float16",
+    "subgroup_shuffle",
     "subgroup_size_control",
     "compute_full_subgroups",
 )

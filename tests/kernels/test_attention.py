@@ -42,7 +42,7 @@ class Case:
     def columns(self) -> int:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
-    def tables(self, positions: int = 256) -> tuple[Array, Array]:
+    def tables(self, positions: int = 512) -> tuple[Array, Array]:
         angle = np.arange(positions)[:, None] / 100.0 ** (
             np.arange(max(1, self.rotary // 2)) / max(1, self.rotary // 2)
         )
@@ -62,7 +62,7 @@ class Ring:
         item = 2 if target.half_cache else 4
         size = case.capacity * case.kv_heads * case.head_dim * item
         self.named: dict[str, Buffer] = {f"state:{n}": device.buffer(size) for n in ("k", "v")}
-        self.named |= {"step": device.buffer(256), "qkv": device.buffer(4 * 64 * case.columns)}
+        self.named |= {"step": device.buffer(256), "qkv": device.buffer(4 * 256 * case.columns)}
 
     def step(self, qkv: Array, position: int, padded: int) -> Array:
         """Rows qkv [n, columns] at positions position...; returns y [n, heads * head_dim]."""
@@ -108,7 +108,7 @@ def _lower(case: Case, target: Target, book: Book, tokens: int | None) -> Entry:
     inputs: list[Value | None] = [qkv, qkv, qkv, k, v, *((cos, sin) if case.rotary else ())]
     node = make_node("RingAttention", inputs, "attention", attributes, output_names=["y", "k_out", "v_out"])
     graph = Graph("ring", [qkv, k, v], [node], node.outputs)
-    low = Lowering(graph, target, book, {}, {k: "k", v: "v"}, {qkv: "qkv"})
+    low = Lowering(graph, target, book, {}, {k: "k", v: "v"}, {qkv: "qkv"}, multiple=target.bucket)
     low.run()
     return low.finish("ring", {"y": node.output}, None)
 
@@ -209,3 +209,23 @@ def test_long_decode_covers_several_tiles(device: Device, target: Target) -> Non
         ring.step(qkv[at : min(at + 64, 239)], at, 64)
     got = ring.step(qkv[239:], 239, 1)
     assert np.abs(got - reference(qkv, case)[239:]).max() < 2e-5
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 80, 128])
+@pytest.mark.parametrize("window", [0, 50])
+def test_cooperative_matrices(device: Device, head_dim: int, window: int) -> None:
+    """Where the device has them (a GPU: TLITE_VK_TEST_DRIVER=system); the cache and all operands are halves."""
+    target = Target.of(device.info, "fp16")
+    if not target.matrix:
+        pytest.skip("this device has no cooperative matrices")
+    capacity = window + 144 - 1 if window else 512
+    case = Case(heads=6, kv_heads=2, head_dim=head_dim, rotary=16, window=window, capacity=capacity)
+    chunks = [37, 1, 64, 144, 17, 5]
+    qkv = np.random.default_rng(10).standard_normal((sum(chunks), case.columns)).astype(np.float32)
+    want = reference(qkv, case)
+    ring, at = Ring(device, case, target), 0
+    assert any(k.shader == "attention_matrix" for k in ring.program.kernels)
+    for count in chunks:
+        got = ring.step(qkv[at : at + count], at, 1 if count == 1 else -(-count // 16) * 16)
+        assert np.abs(got - want[at : at + count]).max() < 1e-2, f"rows from {at}"
+        at += count

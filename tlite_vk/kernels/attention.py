@@ -165,15 +165,36 @@ def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
     return lanes * min(4, room)
 
 
+def _matrices_serve(low: Lowering, h: _Heads, tokens: Dim, half_out: bool) -> bool:
+    """Whether shaders/attention_matrix.comp can run; see there for what it needs."""
+    shared = 16 * 64 * (h.head_dim // 8 + 1) + 4 * 64 * 36 + 16 * 64 * 5 + 4 * 1024
+    whole = (tokens if isinstance(tokens, int) else low.multiple) % 16 == 0
+    return (
+        low.target.matrix
+        and whole
+        and low.book.half_states
+        and not half_out
+        and h.head_dim % 16 == 0
+        and shared <= low.target.max_shared_bytes
+    )
+
+
 def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> None:
     half_out = low.wants_half(node.output)
     out = low.write(node.output, half_out)
     k_cache, v_cache, step = low.read(node.input(3)), low.read(node.input(4)), low.named("step", STEP_BYTES, "read")
     lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h, False)
-    heads = _heads_per_group(low, h, False, lanes)
-    spec = _common(low, h, half_out, lanes, heads)
     push = [*_push(low, node, h, tokens, 1, h.heads * h.head_dim)]
     push[7:10] = [0, 0, 0]
+    if _matrices_serve(low, h, tokens, half_out):
+        windows = [(w, "storage") for w in (q, out, step, k_cache, v_cache)]
+        spec = {1: h.head_dim, 5: 1, 7: int(h.softcap != 0.0)}
+        low.emit(
+            "attention_matrix", windows, (dims.ceil_div(tokens, 64), h.heads), push, spec, node.name, subgroup_size=32
+        )
+        return
+    heads = _heads_per_group(low, h, False, lanes)
+    spec = _common(low, h, half_out, lanes, heads)
     kv_groups, parts = h.kv_heads, h.heads // h.kv_heads // heads
     if low.target.cpu:
         kind = "texel_rgba32ui" if low.target.texel else "storage"

@@ -34,6 +34,7 @@ __all__ = [
     "NotSupportedError",
     "TliteBackend",
     "TliteBackendRep",
+    "is_compatible",
     "prepare",
     "run_model",
     "run_node",
@@ -216,6 +217,7 @@ class TliteBackend(Backend):
         return True
 
 
+is_compatible = TliteBackend.is_compatible
 prepare = TliteBackend.prepare
 run_model = TliteBackend.run_model
 run_node = TliteBackend.run_node

@@ -59,45 +59,52 @@ def compile_model(
     """
     graph = load_model(Path(path))
     book = Book(half_states=target.half_cache)
-    compiled: list[Entry] = []
-    states: dict[str, State] = {}
+    made: list[_Made] = []
     for name in entries:
-        tokens, every_row = ENTRIES[name]
-        fused, report = optimize(
-            graph,
-            generate=True,
-            tokens=tokens,
-            every_row=every_row,
-            dump=partial(dump, name) if dump is not None else None,
-        )
-        for finding in report.rejections():
-            log.debug("%s: %s", name, finding)
-        roles = find_roles(fused)
-        low = _lowering(fused, roles, target, book)
-        low.run()
-        if not every_row:
-            argmax(low, roles.logits)
-        compiled.append(low.finish(name, {"logits": roles.logits}, _head_label(fused)))
-        if observe is not None and low.plan is not None:
-            observe(Compiled(compiled[-1], fused, report, low.plan))
-        for pair in roles.caches:
-            for cache in (pair.k_in, pair.v_in):
-                states[cache.name] = State(cache.name, dims.to_program(low.bytes_of(cache, book.half_states)))
-    vocabulary = low.columns(roles.logits)
-    windows = {int(n.attributes.get("window", 0)) for n in fused.nodes if n.op == "RingAttention"}
-    positions = min(
-        (_positions(n.inputs[5]) for n in fused.nodes if n.op == "RingAttention" and n.optional(5)), default=0
-    )
+        made.append(_entry(graph, name, target, book, partial(dump, name) if dump is not None else None))
+        if observe is not None:
+            observe(made[-1].compiled)
+    low, roles, fused = made[-1].low, made[-1].roles, made[-1].compiled.graph
+    rings = [n for n in fused.nodes if n.op == "RingAttention"]
+    windows = {int(n.attributes.get("window", 0)) for n in rings}
     program = book.program(
-        compiled,
-        list(states.values()),
+        [m.compiled.entry for m in made],
+        [_state(low, cache) for pair in roles.caches for cache in (pair.k_in, pair.v_in)],
         {"ids": ["*", 4, "T"], "picked": 4 * PICKED},
-        vocabulary,
+        low.columns(roles.logits),
         max(windows) if 0 not in windows else 0,
-        positions,
+        min((_positions(n.inputs[5]) for n in rings if n.optional(5)), default=0),
     )
     log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
     return program
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One compiled entry with what it was made from."""
+
+    compiled: Compiled
+    low: Lowering
+    roles: Roles
+
+
+def _entry(graph: Graph, name: str, target: Target, book: Book, dump: Callable[[str, Graph], None] | None) -> _Made:
+    tokens, every_row = ENTRIES[name]
+    fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row, dump=dump)
+    for finding in report.rejections():
+        log.debug("%s: %s", name, finding)
+    roles = find_roles(fused)
+    low = _lowering(fused, roles, target, book)
+    low.run()
+    if not every_row:
+        argmax(low, roles.logits)
+    entry = low.finish(name, {"logits": roles.logits}, _head_label(fused))
+    assert low.plan is not None
+    return _Made(Compiled(entry, fused, report, low.plan), low, roles)
+
+
+def _state(low: Lowering, cache: Value) -> State:
+    return State(cache.name, dims.to_program(low.bytes_of(cache, low.book.half_states)))
 
 
 def _lowering(graph: Graph, roles: Roles, target: Target, book: Book) -> Lowering:

@@ -338,12 +338,9 @@ class Book:
         key = (kind, same, name)
         if key not in self.weights:
             self._alive.append(source)  # ids and addresses stay unique while this lives
-            nbytes = (
-                -(-size // 16) * 16
-                if size is not None
-                else -(-int(source.size) * ITEM_BYTES.get(str(source.dtype), 4) // 16) * 16
-            )
-            self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, max(16, nbytes), kind, source)
+            size = 4 * int(np.size(source)) if size is None else size  # every element is a 32-bit word
+            nbytes = max(16, -(-size // 16) * 16)
+            self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, nbytes, kind, source)
         return self.weights[key]
 
     def generated(self, source: str) -> str:

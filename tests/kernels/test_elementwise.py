@@ -198,3 +198,14 @@ def test_more_elements_than_workgroups_along_one_axis(device: Device) -> None:
     graph = builder.graph(builder.node("Neg", builder.input("x", "N", dtype="int32"), name="y"))
     session, x = Session(graph, device), np.arange(64 * 32768 + 1000, dtype=np.int32)
     np.testing.assert_array_equal(session.run({"x": x})["y"], -x)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("float32", 6), ("int32", 1), ("uint32", 1), ("int8", 2), ("int32", 12)]
+)
+def test_bits_of_another_type(any_device: Device, source: str, target: int) -> None:
+    values = np.array([0, 1, 100, 2, 77, 3]).astype(source)
+    values = values * np.float32(-1.37) if source == "float32" else values
+    builder = Builder(26)
+    graph = builder.graph(builder.node("BitCast", builder.input("x", 6, dtype=source), to=target))
+    check(any_device, graph, inputs={"x": values} if target != 1 else {"x": (values + 2**30).astype(source)})

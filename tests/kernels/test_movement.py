@@ -138,3 +138,11 @@ def test_eye_like(device: Device) -> None:
         b.graph(b.node("EyeLike", b.input("x", "T", 5), k=1), b.node("EyeLike", b.input("y", 3, 3), dtype=9)),
         CASES,
     )
+
+
+@pytest.mark.parametrize("time", [0, 1])
+def test_reverse_sequence(device: Device, time: int) -> None:
+    b = Builder()
+    x, lengths = b.input("x", 5, 5, 3), b.input("n", 5, dtype="int64")
+    graph = b.graph(b.node("ReverseSequence", x, lengths, time_axis=time, batch_axis=1 - time))
+    check(device, graph, inputs={"n": np.array([0, 1, 3, 5, 2])})

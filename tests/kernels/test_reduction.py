@@ -82,6 +82,9 @@ def test_running_sums(device: Device, exclusive: int, reverse: int) -> None:
         b = Builder()
         node = b.node("CumSum", b.input("x", 4, 33), b.constant(np.array(axis)), exclusive=exclusive, reverse=reverse)
         check(device, b.graph(node))
+        b = Builder(26)
+        node = b.node("CumProd", b.input("x", 4, 9), b.constant(np.array(axis)), exclusive=exclusive, reverse=reverse)
+        check(device, b.graph(node))
 
 
 @pytest.mark.parametrize("largest", [0, 1])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from tlite_vk.graph import shape as dims
-from tlite_vk.graph.ir import Node
+from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.convolution import _geometry as geometry
 from tlite_vk.graph.shape import ints
 from tlite_vk.lower import Lowering, lowers
@@ -19,6 +19,9 @@ from .generated.rows import Rows
 from .generated.source import Source, kind_of, number
 from .matmul import Product
 from .reduction import over, write_row
+
+Element = Callable[[Source, Index], str]
+"""(kernel, position) -> an element of an input"""
 
 
 @dataclass(frozen=True)
@@ -65,44 +68,66 @@ def within(source: Source, coords: Sequence[str], x_dims: Sequence[dims.Dim]) ->
 
 @lowers("Conv")
 def conv(low: Lowering, node: Node) -> None:
-    """A matrix product: filters by the elements of the windows."""
     x, w, bias = node.input(0), node.input(1), node.optional(2)
     settle(low, [x, w], work=1)
     settle(low, node.inputs)
+
+    def finish(source: Source, channel: str, total: str) -> str:
+        if bias is None:
+            return total
+        return f"{total} + {pull(source, bias, Index(source, bias.dims, coords=[channel]))}"
+
+    convolve(
+        low, node, (x, w), (lambda source, at: pull(source, x, at), lambda source, at: pull(source, w, at)), finish
+    )
+
+
+def convolve(
+    low: Lowering,
+    node: Node,
+    values: tuple[Value, Value],
+    elements: tuple[Element, Element],
+    finish: Callable[[Source, str, str], str],
+) -> None:
+    """A matrix product: filters by the elements of the windows.
+
+    values: input and weight; elements: how to read each; finish: (kernel, channel, sum) -> element of the result.
+    """
+    x, w = values
     windows = Windows.of(node, ints(w.dims[2:]))
     groups = int(node.attributes.get("group", 1))
     filters, channels = dims.floor_div(w.dims[0], groups), w.dims[1]
     inner, positions = (channels, *windows.kernel), node.output.dims[2:]
+    kind = kind_of(node.output.dtype)
+
+    def channel_of(source: Source, batch: Index, row: str, size: dims.Dim) -> str:
+        return row if groups == 1 else source.let("int", f"{batch.coord(1)} * {source.dim(size)} + {row}")
 
     def weight(source: Source, batch: Index, row: str, k: str) -> str:
         place = Index(source, inner, flat=k)
-        return pull(source, w, place.of(w.dims, [_filter(source, batch, row), *place.coords()]))
-
-    def _filter(source: Source, batch: Index, row: str) -> str:
-        return row if groups == 1 else source.let("int", f"{batch.coord(1)} * {source.dim(filters)} + {row}")
+        return elements[1](source, place.of(w.dims, [channel_of(source, batch, row, filters), *place.coords()]))
 
     def window(source: Source, batch: Index, k: str, column: str) -> str:
         place, spot = Index(source, inner, flat=k), Index(source, positions, flat=column)
-        channel = place.coord(0)
-        if groups != 1:
-            channel = source.let("int", f"{batch.coord(1)} * {source.dim(channels)} + {channel}")
+        channel = channel_of(source, batch, place.coord(0), channels)
         coords = windows.at(source, spot.coords(), place.coords()[1:])
         at = Index(source, x.dims, coords=[batch.coord(0), channel, *coords])
         if not any(windows.before + windows.after):
-            return pull(source, x, at)
-        result = source.variable("float", "0.0")
+            return elements[0](source, at)
+        result = source.variable(kind, number(0, kind))
         with source.block(f"if ({within(source, coords, x.dims)})"):
-            source.line(f"{result} = {pull(source, x, at)};")
+            source.line(f"{result} = {elements[0](source, at)};")
         return result
 
-    def finish(source: Source, at: Index, total: str) -> str:
-        if bias is None:
-            return total
-        channel = _filter(source, at, at.coord(2))
-        return f"{total} + {pull(source, bias, Index(source, bias.dims, coords=[channel]))}"
-
     Product(
-        node.output, (x.dims[0], groups), filters, dims.product(positions), dims.product(inner), weight, window, finish
+        node.output,
+        (x.dims[0], groups),
+        filters,
+        dims.product(positions),
+        dims.product(inner),
+        weight,
+        window,
+        lambda source, at, total: finish(source, channel_of(source, at, at.coord(2), filters), total),
     ).emit(low, node.name)
 
 
@@ -145,7 +170,30 @@ def average_pool(source: Source, node: Node, out: int, at: Index) -> str:
 def lp_pool(source: Source, node: Node, out: int, at: Index) -> str:
     p = int(node.attributes.get("p", 2))
     total, _ = _pool(source, node, at, "0.0", f"{{0}} + {_power('{1}', p)}")
+    return _root(source, total, p)
+
+
+def _root(source: Source, total: str, p: int) -> str:
     return total if p == 1 else f"sqrt({total})" if p == 2 else source.call("power", total, number(1 / p))
+
+
+def _sum(source: Source, kind: str, a: str, b: str) -> str:
+    return f"{a} + {b}"
+
+
+@pulls("LRN", work=64)
+def local_response(source: Source, node: Node, out: int, at: Index) -> str:
+    """The element over a power of its neighbours' squares along the channels."""
+    x, size = node.input(0), int(node.attributes["size"])
+    total = source.variable("float", "0.0")
+    channel, before = at.coord(1), (size - 1) // 2
+    first = source.let("int", f"max({channel} - {before}, 0)")
+    with source.loop(source.let("int", f"min({channel} + {size - before}, {source.dim(x.dims[1])})"), first) as c:
+        element = pull(source, x, at.replaced(1, c))
+        source.line(f"{total} += {element} * {element};")
+    alpha, beta, bias = (float(node.attributes.get(n, d)) for n, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    size_of = f"{number(bias)} + {number(alpha / size)} * {total}"
+    return f"{pull(source, x, at)} / {source.call('power', size_of, number(beta))}"
 
 
 def _power(element: str, p: int) -> str:
@@ -153,9 +201,10 @@ def _power(element: str, p: int) -> str:
 
 
 @lowers("GlobalAveragePool")
+@lowers("GlobalLpPool")
 @lowers("GlobalMaxPool")
 def global_pool(low: Lowering, node: Node) -> None:
-    x = node.input(0)
+    x, p = node.input(0), int(node.attributes.get("p", 2))
     settle(low, [x])
     rows = Rows(low, node.name, x.dims, range(2, len(x.dims)))
     source = rows.source
@@ -165,8 +214,10 @@ def global_pool(low: Lowering, node: Node) -> None:
 
     if node.op == "GlobalMaxPool":
         total = over(rows, "float", number(float("-inf")), larger, element)
+    elif node.op == "GlobalLpPool":
+        total = over(rows, "float", "0.0", _sum, lambda position: _power(source.let("float", element(position)), p))
+        total = _root(source, total, p)
     else:
-        total = over(rows, "float", "0.0", lambda source, kind, a, b: f"{a} + {b}", element)
-        total = f"{total} / float({source.dim(rows.length)})"
+        total = f"{over(rows, 'float', '0.0', _sum, element)} / float({source.dim(rows.length)})"
     write_row(rows, node.output, total)
     rows.emit()

@@ -8,7 +8,6 @@ from typing import Any
 
 from tlite_vk.errors import ModelError
 from tlite_vk.graph.ir import Node
-from tlite_vk.graph.ops.dtypes import from_onnx
 
 from .generated.fusion import pull, pulls
 from .generated.index import Index
@@ -268,33 +267,3 @@ def _gelu(source: Source, attributes: dict[str, Any], x: str) -> str:
 
 for _op, _text in {"Elu": _elu, "Celu": _celu, "Selu": _selu, "Swish": _swish, "Gelu": _gelu}.items():
     _activation(_op, _text)
-
-
-def convert(source: Source, element: str, dtype: str, target: str) -> str:
-    """An element of one graph type as one of another."""
-    kind, wanted = kind_of(dtype), kind_of(target)
-    if dtype == target:
-        return element
-    if wanted == "bool":
-        return f"{element} != {number(0, kind)}"
-    if wanted == "float":
-        if target == "float16":
-            return source.call("roundToHalf", f"float({element})")
-        if target == "bfloat16":
-            return source.call("roundToBfloat", f"float({element})")
-        return element if kind == "float" else f"float({element})"
-    if kind == "float":
-        return wrap(source.call("toUint" if wanted == "uint" else "toInt", element), target)
-    return wrap(f"{wanted}({element})" if kind != wanted else element, target)
-
-
-@pulls("Cast")
-def cast(source: Source, node: Node, out: int, at: Index) -> str:
-    x = node.input(0)
-    return convert(source, pull(source, x, at), x.dtype, from_onnx(node.attributes["to"]))
-
-
-@pulls("CastLike")
-def cast_like(source: Source, node: Node, out: int, at: Index) -> str:
-    x = node.input(0)
-    return convert(source, pull(source, x, at), x.dtype, node.output.dtype)

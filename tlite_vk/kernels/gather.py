@@ -71,7 +71,7 @@ def combine(source: Source, target: str, kind: str, place: str, element: str, re
         store(source, target, kind, place, element)
         return
     if reduction not in _COMBINE or kind == "bool":
-        raise ModelError(f"{source.label}: combining {kind} elements by {reduction!r} is not supported")
+        raise ModelError(f"node {source.label!r}: combining {kind} elements by {reduction!r} is not supported")
     now, new = source.fresh("x"), source.fresh("x")
     source.line(f"uint {now} = {target}[{place}], {new};")
     with source.block("for (;;)"):

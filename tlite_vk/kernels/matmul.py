@@ -104,16 +104,28 @@ def _lines(source: Source, tile: str, size: int) -> list[str]:
 def matmul(low: Lowering, node: Node) -> None:
     a, b = node.input(0), node.input(1)
     settle(low, [a, b], work=1)
+    multiply(low, node, (a, b), (lambda source, at: pull(source, a, at), lambda source, at: pull(source, b, at)))
+
+
+def multiply(
+    low: Lowering,
+    node: Node,
+    values: tuple[Value, Value],
+    elements: tuple[Callable[[Source, Index], str], Callable[[Source, Index], str]],
+    finish: Finish | None = None,
+) -> None:
+    """numpy's matmul of two values, whose elements `elements` reads, as the node's output."""
+    a, b = values
     left: Shape = a.dims if len(a.dims) > 1 else (1, *a.dims)
     right: Shape = b.dims if len(b.dims) > 1 else (*b.dims, 1)
     batch = list(node.output.dims)
     for vector in (len(a.dims) == 1, len(b.dims) == 1):
         batch = batch if vector else batch[:-1]
 
-    def operand(value: Value, shape: Shape) -> Element:
+    def operand(i: int, shape: Shape) -> Element:
         def element(source: Source, at: Index, row: str, column: str) -> str:
             whole = at.broadcast(shape[:-2])
-            return pull(source, value, at.of(shape, [*whole.coords(), row, column]).same_place(value.dims))
+            return elements[i](source, at.of(shape, [*whole.coords(), row, column]).same_place(values[i].dims))
 
         return element
 
@@ -123,9 +135,9 @@ def matmul(low: Lowering, node: Node) -> None:
         left[-2],
         right[-1],
         left[-1],
-        operand(a, left),
-        operand(b, right),
-        lambda source, at, total: wrap(total, node.output.dtype),
+        operand(0, left),
+        operand(1, right),
+        finish or (lambda source, at, total: wrap(total, node.output.dtype)),
     ).emit(low, node.name)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tlite_vk.errors import ModelError
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.infer import describe
@@ -76,6 +74,16 @@ def tile(source: Source, node: Node, out: int, at: Index) -> str:
     x = node.input(0)
     coords = [_wrapped(source, at.coord(i), d, at.shape[i]) for i, d in enumerate(x.dims)]
     return pull(source, x, at.of(x.dims, coords))
+
+
+@pulls("ReverseSequence", work=1)
+def reverse_sequence(source: Source, node: Node, out: int, at: Index) -> str:
+    x, lengths = node.input(0), node.input(1)
+    time = axis_of(node, at.rank, 0, "time_axis")
+    batch = axis_of(node, at.rank, 1, "batch_axis")
+    here = at.coord(time)
+    length = pull(source, lengths, at.of(lengths.dims, [at.coord(batch)]))
+    return pull(source, x, at.replaced(time, source.let("int", f"{here} < {length} ? {length} - 1 - {here} : {here}")))
 
 
 def _wrapped(source: Source, coord: str, extent: Dim, whole: Dim) -> str:
@@ -246,52 +254,3 @@ def _reflected(source: Source, node: Node, mode: str, moved: str, sizes: tuple[D
         turn = source.let("int", source.call("moduloInt", t, period))
         text = f"min({turn}, {period} - {turn}) % {n}" if n != "1" else "0"
     return source.let("int", add(text, start))
-
-
-# --- elements from their position ------------------------------------------------------------------------------------
-
-
-@pulls("ConstantOfShape", work=0)
-def constant_of_shape(source: Source, node: Node, out: int, at: Index) -> str:
-    value = node.attributes.get("value")
-    kind = kind_of(node.output.dtype)
-    return number(0 if value is None else np.asarray(value).reshape(-1)[0].item(), kind)
-
-
-@pulls("Range", work=1)
-def range_(source: Source, node: Node, out: int, at: Index) -> str:
-    kind = kind_of(node.output.dtype)
-    start, delta = (pull(source, v, at.of(v.dims, ["0"] * len(v.dims))) for v in (node.input(0), node.input(2)))
-    return f"{start} + {kind}({at.flat()}) * {delta}"
-
-
-@pulls("Trilu", work=1)
-def trilu(source: Source, node: Node, out: int, at: Index) -> str:
-    offset = node.optional(1)
-    k = "0" if offset is None else pull(source, offset, at.of(offset.dims, ["0"] * len(offset.dims)))
-    row, column = at.coord(at.rank - 2), at.coord(at.rank - 1)
-    kept = f"{column} - {row} {'>=' if node.attributes.get('upper', 1) else '<='} {k}"
-    return f"{kept} ? {pull(source, node.input(0), at)} : {number(0, kind_of(node.output.dtype))}"
-
-
-@pulls("EyeLike", work=1)
-def eye_like(source: Source, node: Node, out: int, at: Index) -> str:
-    kind = kind_of(node.output.dtype)
-    one = f"{at.coord(1)} - {at.coord(0)} == {number(int(node.attributes.get('k', 0)), 'int')}"
-    return one if kind == "bool" else f"{one} ? {number(1, kind)} : {number(0, kind)}"
-
-
-@pulls("OneHot", work=2)
-def one_hot(source: Source, node: Node, out: int, at: Index) -> str:
-    indices, values = node.input(0), node.input(2)
-    axis = axis_of(node, at.rank, -1)
-    coords = at.coords()
-    position = coords.pop(axis)
-    picked = pull(source, indices, at.of(indices.dims, coords))
-    if kind_of(indices.dtype) != "int":
-        picked = source.let(
-            "int", source.call("toInt", picked) if kind_of(indices.dtype) == "float" else f"int({picked})"
-        )
-    hot = source.let("bool", f"({picked} < 0 ? {picked} + {source.dim(at.shape[axis])} : {picked}) == {position}")
-    off, on = (pull(source, values, at.of(values.dims, [c])) for c in "01")
-    return f"{hot} ? {on} : {off}"

@@ -6,7 +6,7 @@ from tlite_vk.errors import ModelError
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.quantization import _RANGES as RANGES
 
-from .elementwise import convert
+from .casting import convert
 from .generated.fusion import pull, pulls
 from .generated.index import Index
 from .generated.source import Source, number

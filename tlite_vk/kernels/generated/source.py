@@ -155,11 +155,11 @@ class Source:
         dim = self.low.dim(dim)
         if isinstance(dim, int):
             if not -(2**31) <= dim < 2**31:
-                raise ModelError(f"{self.label}: {dim} elements are more than a kernel can count")
+                raise ModelError(f"node {self.label!r}: {dim} elements are more than a kernel can count")
             return number(dim, "int")
         if dim not in self._push:
             if len(self._push) == MAX_PUSH:
-                raise ModelError(f"{self.label}: the kernel depends on more than {MAX_PUSH} symbolic dimensions")
+                raise ModelError(f"node {self.label!r}: the kernel depends on more than {MAX_PUSH} symbolic dimensions")
             self._push.append(dim)
         return f"p.d{self._push.index(dim)}"
 
@@ -190,9 +190,11 @@ class Source:
                 return buffer.name
         limit = self.low.target.max_storage_range
         if isinstance(window.size, int) and window.size > limit:
-            raise ModelError(f"{self.label}: a tensor of {window.size} bytes exceeds the device's {limit} per buffer")
+            raise ModelError(
+                f"node {self.label!r}: a tensor of {window.size} bytes exceeds the device's {limit} per buffer"
+            )
         if len(self._buffers) == MAX_BUFFERS:
-            raise ModelError(f"{self.label}: the kernel needs more than {MAX_BUFFERS} buffers")
+            raise ModelError(f"node {self.label!r}: the kernel needs more than {MAX_BUFFERS} buffers")
         name = f"m{len(self._buffers)}"
         self._buffers.append(_Buffer(window, name, kind, access))
         return name

@@ -1,10 +1,9 @@
 """GLSL to SPIR-V: the cache on disk, both ways to glslang, refusals in one line."""
 
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
+from support.modules import validate
 
 from tlite_vk import compiler
 from tlite_vk.compiler import Compiler, MissingCompilerError, compile_all, compile_glsl, find_compiler, module_name
@@ -95,8 +94,4 @@ def test_several_at_once(cache: Path) -> None:
 def test_every_function_of_the_library_is_valid(cache: Path, tmp_path: Path) -> None:
     text = "\n".join(with_dependencies(function_names()))
     module = compile_glsl(SOURCE.replace("void main", text + "\nvoid main"))
-    (tmp_path / "functions.spv").write_bytes(module)
-    validator = Path(sysconfig.get_path("scripts"), "spirv-val")
-    command = [str(validator), "--target-env", "vulkan1.1", str(tmp_path / "functions.spv")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    validate(module, tmp_path)

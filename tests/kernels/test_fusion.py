@@ -1,9 +1,12 @@
 """Which chains of operators become one kernel, and that the results stay the same."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support.graphs import Builder
-from support.kernels import check
+from support.kernels import check, targets
+from support.modules import validate
 
 from tlite_vk.device import Device
 from tlite_vk.errors import ModelError
@@ -132,3 +135,29 @@ def test_what_has_no_kernel_is_refused_by_name(device: Device) -> None:
     low = Lowering(graph, Target.of(device.info, "fp32"), Book(False), {}, {}, {})
     with pytest.raises(ModelError, match=r"RandomThing node .* no kernel"):
         low.run()
+
+
+def test_every_kind_of_kernel_is_valid(device: Device, tmp_path: Path) -> None:
+    b = Builder(26)
+    x, y, i = b.input("x", 4, "T"), b.input("y", "T", 200), b.input("i", 4, 1, dtype="int64")
+    product = b.node("MatMul", x, y)
+    top = b.nodes_of("TopK", product, b.constant(np.array([3])), outputs=2)
+    outputs = [
+        b.node("Softmax", product),
+        b.node("ArgMax", product, axis=1),
+        b.node("LayerNormalization", b.node("Pow", product, x_of(b, 200)), x_of(b, 200)),
+        b.node("ScatterND", product, i, product, reduction="add"),
+        b.node("CumSum", product, b.constant(np.array(1))),
+        b.node("Mod", b.node("Cast", product, to=3), b.constant(np.int8(3))),
+        b.node("Conv", b.node("Reshape", product, b.constant(np.array([1, 4, 10, 20]))), b.input("w", 2, 4, 3, 3)),
+        *top,
+    ]
+    for target in targets(device):
+        session = Session(b.graph(*outputs), device, target=target)
+        assert len(session.program.modules) >= 8
+        for module in session.program.modules.values():
+            validate(module, tmp_path)
+
+
+def x_of(b: Builder, size: int) -> Value:
+    return b.constant(np.linspace(0.5, 2, size).astype(np.float32))

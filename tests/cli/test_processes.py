@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,14 @@ import pytest
 pytestmark = pytest.mark.usefixtures("lavapipe")
 
 COMMAND = [sys.executable, "-m", "tlite_vk"]
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Child processes heed Ctrl-C even where this one was started in the background, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def endless(model: Path, stdout: int | IO[bytes]) -> subprocess.Popen[bytes]:

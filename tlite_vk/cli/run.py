@@ -134,8 +134,8 @@ class _Answer:
             read = lambda done, total: advance("read the prompt", done, total)  # noqa: E731
             pieces = self._model.generate(request, progress=read, **arguments)
             first = next(pieces, "")
-        self._write(first)
         try:
+            self._write(first)
             for piece in pieces:
                 self._write(piece)
         finally:

@@ -95,6 +95,8 @@ def _entry(graph: Graph, name: str, target: Target, book: Book, dump: Callable[[
         log.debug("%s: %s", name, finding)
     roles = find_roles(fused)
     low = _lowering(fused, roles, target, book)
+    if not every_row and low.rows(roles.logits) != 1:
+        raise ModelError(f"generation cannot reduce the output {roles.logits.name!r} to the last row of a prompt")
     low.run()
     if not every_row:
         argmax(low, roles.logits)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from gguf import GGMLQuantizationType as Kind
 from support.gguf_models import write_llama
@@ -17,7 +18,7 @@ from support.plain_llama import PlainLlama
 
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
-from tlite_vk.errors import InputError
+from tlite_vk.errors import InputError, ModelError
 from tlite_vk.generate import Model, load
 
 Make = Callable[..., tuple[Path, Path]]
@@ -228,3 +229,14 @@ def test_scores_are_log_likelihoods(device: Device, make: Make) -> None:
     want = (logits - np.log(np.exp(logits).sum(1, keepdims=True)))[np.arange(49), ids[1:]]
     with load(path, device=device, precision="fp32", chunk=16, scoring=True) as scorer:
         np.testing.assert_allclose(scorer.score(ids), want, atol=2e-3)
+
+
+def test_a_head_that_cannot_be_cut_to_the_last_row_is_refused(device: Device, make: Make) -> None:
+    _, path = make(kind=Kind.F32)
+    model = onnx.load(path, load_external_data=False)
+    for node in model.graph.node:
+        node.output[:] = ["raw" if name == "logits" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Tanh", ["raw"], ["logits"], name="softcap"))
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="last row"):
+        load(path, device=device)

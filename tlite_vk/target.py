@@ -54,7 +54,10 @@ class Target:
 
     @staticmethod
     def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
-        """The target for a device; "fp16" keeps the KV cache in halves. Raises InputError for an unknown precision."""
+        """The target for a device; "fp16" keeps the KV cache in halves and uses matrices.
+
+        Raises InputError for an unknown precision.
+        """
         if precision not in ("fp32", "fp16"):
             raise InputError(f"precision must be fp32 or fp16, not {precision!r}")
         limits = info.limits

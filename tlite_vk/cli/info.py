@@ -61,6 +61,7 @@ def paths(target: Target) -> dict[str, Any]:
         "kernels": "cpu" if target.cpu else "gpu",
         "reads": "texel" if target.texel else "storage",
         "arithmetic": "fp32",
+        "prompt_products": "fp16" if target.matrix else "fp32",
         "activations": "fp16" if target.half_activations else "fp32",
         "kv_cache": "fp16" if target.half_cache else "fp32",
         "lanes": target.lanes,
@@ -91,6 +92,9 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("missing", ", ".join(sorted(name for name, there in features.items() if not there)) or "none"),
         ("matrix shapes", ", ".join(sorted(shapes)) or "none"),
         ("kernels", _PATHS["kernels", chosen["kernels"]]),
-        ("weights", f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic"),
+        (
+            "weights",
+            f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic, prompts in {chosen['prompt_products']}",
+        ),
         ("KV cache", f"{chosen['kv_cache']} (fp32 with --precision fp32)"),
     ]

@@ -10,7 +10,7 @@ import typer
 
 
 class PrecisionName(StrEnum):
-    """How the KV cache is stored; arithmetic is fp32 either way."""
+    """How the KV cache is stored, and whether a GPU's cooperative matrices may multiply halves."""
 
     fp16 = "fp16"
     fp32 = "fp32"
@@ -36,6 +36,9 @@ Context = Annotated[
 ]
 Precision = Annotated[
     PrecisionName,
-    typer.Option(rich_help_panel=DEVICE_PANEL, help="How the KV cache is stored; arithmetic is fp32 either way."),
+    typer.Option(
+        rich_help_panel=DEVICE_PANEL,
+        help="fp16: a KV cache in halves, and cooperative matrices for prompts where there are.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]

@@ -94,7 +94,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("kernels", _PATHS["kernels", chosen["kernels"]]),
         (
             "weights",
-            f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic, prompts in {chosen['prompt_products']}",
+            ("weights", f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic"),
+            ("prompts", f"products in {chosen['prompt_products']}"),
         ),
         ("KV cache", f"{chosen['kv_cache']} (fp32 with --precision fp32)"),
     ]

@@ -92,10 +92,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("missing", ", ".join(sorted(name for name, there in features.items() if not there)) or "none"),
         ("matrix shapes", ", ".join(sorted(shapes)) or "none"),
         ("kernels", _PATHS["kernels", chosen["kernels"]]),
-        (
-            "weights",
-            ("weights", f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic"),
-            ("prompts", f"products in {chosen['prompt_products']}"),
-        ),
+        ("weights", f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic"),
+        ("prompts", f"products in {chosen['prompt_products']}"),
         ("KV cache", f"{chosen['kv_cache']} (fp32 with --precision fp32)"),
     ]

@@ -163,6 +163,12 @@ CASES = {
 }
 
 
+@pytest.fixture
+def device(any_device: Device) -> Device:
+    """Both drivers: subgroups of 8 and of 4."""
+    return any_device
+
+
 @pytest.fixture(params=["cpu texel", "cpu", "gpu"])
 def target(request: pytest.FixtureRequest, device: Device) -> Iterator[Target]:
     """Each family of kernels, on whatever device is at hand."""

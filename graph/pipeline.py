@@ -8,7 +8,10 @@ from collections.abc import Callable
 from .errors import GraphError
 from .infer import infer
 from .ir import Graph
+from .lengths import same_lengths
 from .passes.activation import Activation
+from .passes.attention_core import AttentionCore
+from .passes.attention_mask import AttentionMask
 from .passes.base import Pass, Report, run_pass
 from .passes.common_subexpressions import CommonSubexpressions
 from .passes.decomposed_rms_norm import DecomposedRmsNorm
@@ -20,15 +23,26 @@ from .passes.identities import Identities
 from .passes.last_row import LastRow
 from .passes.linear import Linear
 from .passes.merge_qkv import MergeQkv
+from .passes.movement import Movement
 from .passes.norm_into_linear import NormIntoLinear
+from .passes.past_concat import PastConcat
 from .passes.quantized_weights import QuantizedWeights
 from .passes.residual import Residual
 from .passes.ring_attention import RingAttention
 from .passes.rms_norm import RmsNorm
+from .passes.rotary import Rotary
 from .roles import find_roles
 
 CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
 FUSE: tuple[Pass, ...] = (Linear(), Embedding(), DecomposedRmsNorm(), RmsNorm(), Gated(), Activation(), Residual())
+ATTEND: tuple[Pass, ...] = (
+    AttentionCore(),
+    PastConcat(),
+    AttentionMask(),
+    Rotary(),
+    Movement(),
+    CommonSubexpressions(),
+)
 GENERATE: tuple[Pass, ...] = (RingAttention(), MergeQkv(), LastRow(), GenerationInputs())
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 
@@ -50,10 +64,13 @@ def optimize(
     """
     report = Report()
     graph = infer(graph)
+    bindings = same_lengths(graph)
+    if bindings:
+        graph = infer(graph, bindings)
     if tokens is not None:
         symbol = find_roles(graph).tokens
         graph = infer(graph, {symbol: tokens}) if symbol is not None else graph
-    for rule in (*CLEAN, *FUSE, *(GENERATE if generate else ()), *FINISH):
+    for rule in (*CLEAN, *FUSE, *ATTEND, *(GENERATE if generate else ()), *FINISH):
         if every_row and isinstance(rule, LastRow):
             continue
         started = time.perf_counter()

@@ -102,6 +102,32 @@ def _(x: Tensor, scale: Tensor, *, epsilon: float = 1e-5) -> Tensor:
     return Tensor(x.dtype, x.shape)
 
 
+@operator("RotaryAngles", domain=FUSED)
+def rotary_angles(positions: Array, frequencies: Array, *, scale: float = 1.0) -> tuple[Array, Array]:
+    """scale * (cos, sin) of positions [B, T] times frequencies [r/2], in float32: [B, T, r/2] each."""
+    angle = np.asarray(positions[..., None].astype(np.float32) * frequencies, np.float32)
+    return np.asarray(np.cos(angle) * np.float32(scale)), np.asarray(np.sin(angle) * np.float32(scale))
+
+
+@rotary_angles.rule
+def _(positions: Tensor, frequencies: Tensor, *, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    require(positions.rank == 2 and frequencies.rank == 1, "it takes positions [B, T] and frequencies [r/2]")
+    shape: Shape = (*positions.shape, frequencies.shape[0])
+    return Tensor("float32", shape), Tensor("float32", shape)
+
+
+@operator("PositionEmbedding", domain=FUSED, foldable=False)
+def position_embedding(ids: Array, w: Array, *, step: Step) -> Array:
+    """Rows of w [N, K] at the positions of this step's tokens: [B, T, K]. ids [B, T] only give the shape."""
+    return np.broadcast_to(w[step.position + np.arange(ids.shape[1])], (*ids.shape, w.shape[1]))
+
+
+@position_embedding.rule
+def _(ids: Tensor, w: Tensor) -> Tensor:
+    require(ids.rank == 2 and w.rank == 2, "it takes ids [B, T] and a matrix")
+    return Tensor("float32" if w.dtype not in ("float16", "float32") else w.dtype, (*ids.shape, w.shape[1]))
+
+
 @operator("LastRow", domain=FUSED)
 def last_row(x: Array, *, step: Step) -> Array:
     """The last valid row of x [B, T, K]: [B, 1, K]."""

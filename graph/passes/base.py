@@ -94,7 +94,10 @@ class Rewriter:
         self.readers: dict[Value, list[Node]] = graph.consumers()
         self.outputs = set(graph.outputs)
         self.changed: dict[int, list[Node]] = {}  # id of a node of the old graph -> what takes its place
+        self.before: dict[int, list[Node]] = {}  # id of a node -> what comes in front of it
         self.appended: list[Node] = []
+        self.renewed: dict[Value, Value] = {}  # graph outputs that are another value now
+        self.added_outputs: list[Value] = []
         self.aliases: dict[Value, Value] = {}
         self.names: set[str] | None = None
 
@@ -174,11 +177,20 @@ class Rewriter:
             if value is not None and node in self.readers.get(value, []):
                 self.readers[value] = [n for n in self.readers[value] if n is not node]
         for n in new:
-            for out in n.outputs:
-                self.producer[out] = n
-            for value in n.inputs:
-                if value is not None:
-                    self.readers.setdefault(value, []).append(n)
+            self._enter(n)
+
+    def _enter(self, node: Node) -> None:
+        for out in node.outputs:
+            self.producer[out] = node
+        for value in node.inputs:
+            if value is not None:
+                self.readers.setdefault(value, []).append(node)
+
+    def insert_before(self, node: Node, new: Iterable[Node]) -> None:
+        """Put nodes in front of one; later questions see them."""
+        for n in new:
+            self.before.setdefault(id(node), []).append(n)
+            self._enter(n)
 
     def append(self, nodes: Iterable[Node]) -> None:
         """Put nodes at the end of the graph."""
@@ -198,13 +210,15 @@ class Rewriter:
     def finish(self) -> Graph:
         """The new graph, without nodes that nothing needs."""
         nodes = [m for n in self.nodes for m in self._final(n)] + self.appended
-        graph = rewire(replace(self.graph, nodes=nodes, inputs=self.inputs), self.aliases)
+        outputs = [self.renewed.get(v, v) for v in self.graph.outputs] + self.added_outputs
+        graph = rewire(replace(self.graph, nodes=nodes, inputs=self.inputs, outputs=outputs), self.aliases)
         return sweep(graph)
 
-    def _final(self, node: Node) -> Iterable[Node]:
+    def _final(self, node: Node) -> list[Node]:
+        first = [m for n in self.before.get(id(node), []) for m in self._final(n)]
         if id(node) not in self.changed:
-            return [node]
-        return [m for n in self.changed[id(node)] for m in ([n] if n is node else self._final(n))]
+            return [*first, node]
+        return first + [m for n in self.changed[id(node)] for m in ([n] if n is node else self._final(n))]
 
 
 def sweep(graph: Graph) -> Graph:

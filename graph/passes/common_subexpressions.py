@@ -6,7 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tlite_vk.graph.ir import Value
+
 from .base import Pass, Rewriter
+
+MAX_COMPARED = 4096  # elements of constants that are compared
 
 
 class CommonSubexpressions(Pass):
@@ -15,7 +19,7 @@ class CommonSubexpressions(Pass):
     def rewrite(self, rewriter: Rewriter) -> None:
         seen: dict[object, Any] = {}
         for node in rewriter.nodes:
-            inputs = tuple(None if v is None else id(rewriter.resolve(v)) for v in node.inputs)
+            inputs = tuple(None if v is None else _same(rewriter.resolve(v)) for v in node.inputs)
             attributes = tuple((k, _key(v)) for k, v in sorted(node.attributes.items()))
             first = seen.setdefault((node.domain, node.op, inputs, attributes, len(node.outputs)), node)
             if first is node or node.op.startswith(("Random", "Bernoulli", "Multinomial")):
@@ -26,6 +30,13 @@ class CommonSubexpressions(Pass):
             for old, new in zip(node.outputs, first.outputs, strict=True):
                 rewriter.alias(old, new)
             rewriter.matched(node, f"same as {first.name}")
+
+
+def _same(value: Value) -> object:
+    """Equal for one value, and for small constants of the same elements."""
+    if isinstance(value.constant, np.ndarray) and value.constant.size <= MAX_COMPARED:
+        return (value.dtype, _key(value.constant))
+    return id(value)
 
 
 def _key(value: Any) -> object:

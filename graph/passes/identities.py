@@ -1,5 +1,5 @@
 """Nodes that change nothing -> gone: Identity, Cast to the same type, Reshape, Expand and Slice to the same shape,
-Transpose in order, Concat of one."""
+Transpose in order, Concat of one, multiplication by 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tlite_vk.graph.ir import Node
 from tlite_vk.graph.ops.dtypes import from_onnx
 from tlite_vk.graph.shape import equal_shapes
 
-from .base import Pass, Rewriter
+from .base import Pass, Rewriter, scalar
 
 
 class Identities(Pass):
@@ -43,4 +43,6 @@ def _changes_nothing(node: Node) -> bool:
         steps = node.optional(4)
         forward = steps is None or (steps.constant is not None and bool((steps.array() > 0).all()))
         return forward and equal_shapes(x.dims, node.output.dims)
+    if node.op in ("Mul", "Div"):
+        return scalar(node.input(1)) == 1.0 and x.dtype == node.output.dtype and equal_shapes(x.dims, node.output.dims)
     return node.op in ("Reshape", "Expand") and equal_shapes(x.dims, node.output.dims)

@@ -1,0 +1,91 @@
+"""What the passes for attention share: a Reader over the graph under change, and heads as [B, H, T, D]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tlite_vk.graph.elements.moves import Index, Place
+from tlite_vk.graph.elements.polynomial import ONE, ZERO, Polynomial, number
+from tlite_vk.graph.elements.reader import Reader
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.shape import equal
+
+from .base import Rewriter, scalar
+
+
+def reader_of(rewriter: Rewriter) -> Reader:
+    """A reader of the graph under change; make a new one after changes."""
+    return Reader(rewriter.producer.get, resolve=rewriter.resolve)
+
+
+def scaled_source(reader: Reader, rewriter: Rewriter, value: Value, index: Index) -> tuple[list[Place], float]:
+    """The places an element comes from, through moves and multiplications by numbers, nearest first, and the factor."""
+    places: list[Place] = []
+    factor = 1.0
+    while True:
+        value = rewriter.resolve(value)
+        places.append((value, index))
+        step = reader.step(value, index)
+        if step is not None:
+            value, index = step
+            continue
+        node = rewriter.maker(value, "Mul", "Div")
+        found = None if node is None else _by_number(node)
+        if found is None:
+            return places, factor
+        places.clear()  # what lies before the multiplication is another value
+        value, factor = found[0], factor * found[1]
+
+
+def _by_number(node: Node) -> tuple[Value, float] | None:
+    a, b = node.input(0), node.input(1)
+    by = scalar(b)
+    if by is not None and by != 0 and len(a.dims) == len(node.output.dims):
+        return a, (by if node.op == "Mul" else 1.0 / by)
+    by = scalar(a)
+    if by is not None and node.op == "Mul" and len(b.dims) == len(node.output.dims):
+        return b, by
+    return None
+
+
+def columns_offset(reader: Reader, place: Place, index: Index, head_dim: int) -> int | None:
+    """`offset` where the place is (b, t, offset + D*h + d) in rows [B, T, N]. index: (b, h, t, d)."""
+    value, at = place
+    b, h, t, d = index
+    if len(value.dims) != 3 or at[0] != b or at[1] != t:
+        return None
+    rest = (at[2] - h.scaled(head_dim) - d).constant
+    return rest if isinstance(rest, int) and rest >= 0 else None
+
+
+def as_heads(rewriter: Rewriter, reader: Reader, place: Place, index: Index, like: Node, heads: int, width: int) -> Value | None:
+    """The value [B, H, T, D] of which element (b, h, t, d) is the place, made from where it lies."""
+    value, at = place
+    b, h, t, d = index
+    if len(value.dims) == 4 and at == (b, h, t, d) and equal(value.dims[1], heads):
+        return value
+    if len(value.dims) == 4 and at == (b, t, h, d) and equal(value.dims[2], heads):
+        return _transposed(rewriter, like, value)
+    offset = columns_offset(reader, place, index, width)
+    if offset is None:
+        return None
+    nodes = []
+    if offset or not equal(value.dims[2], heads * width):
+        ends = [offset, offset + heads * width, 2]
+        bounds = [rewriter.constant(f"{like.name}.{n}", np.asarray([v], np.int64)) for n, v in zip(("start", "end", "axis"), ends, strict=True)]
+        nodes.append(rewriter.make("Slice", [value, *bounds], like, domain=""))
+        value = nodes[-1].output
+    shape = rewriter.constant(f"{like.name}.heads", np.asarray([0, 0, heads, width], np.int64))
+    nodes.append(rewriter.make("Reshape", [value, shape], like, domain=""))
+    nodes.append(rewriter.make("Transpose", [nodes[-1].output], like, {"perm": [0, 2, 1, 3]}, domain=""))
+    rewriter.insert_before(like, nodes)
+    return nodes[-1].output
+
+
+def _transposed(rewriter: Rewriter, like: Node, value: Value) -> Value:
+    node = rewriter.make("Transpose", [value], like, {"perm": [0, 2, 1, 3]}, domain="")
+    rewriter.insert_before(like, [node])
+    return node.output
+
+
+__all__ = ["ONE", "ZERO", "Polynomial", "as_heads", "columns_offset", "number", "reader_of", "scaled_source"]

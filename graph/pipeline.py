@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from .errors import GraphError
 from .infer import infer
@@ -16,6 +17,7 @@ from .passes.base import Pass, Report, run_pass
 from .passes.common_subexpressions import CommonSubexpressions
 from .passes.decomposed_rms_norm import DecomposedRmsNorm
 from .passes.embedding import Embedding
+from .passes.flat_rows import FlatRows
 from .passes.fold_constants import FoldConstants
 from .passes.gated import Gated
 from .passes.generation_inputs import GenerationInputs
@@ -26,25 +28,34 @@ from .passes.merge_qkv import MergeQkv
 from .passes.movement import Movement
 from .passes.norm_into_linear import NormIntoLinear
 from .passes.past_concat import PastConcat
+from .passes.position_embedding import PositionEmbedding
 from .passes.quantized_weights import QuantizedWeights
 from .passes.residual import Residual
-from .passes.ring_attention import RingAttention
+from .passes.ring_attention import LONG, RingAttention
 from .passes.rms_norm import RmsNorm
 from .passes.rotary import Rotary
 from .roles import find_roles
+from .rows import mixes_rows
 
 CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
-FUSE: tuple[Pass, ...] = (Linear(), Embedding(), DecomposedRmsNorm(), RmsNorm(), Gated(), Activation(), Residual())
-ATTEND: tuple[Pass, ...] = (
-    AttentionCore(),
-    PastConcat(),
-    AttentionMask(),
-    Rotary(),
+FUSE: tuple[Pass, ...] = (
+    Linear(),
+    FlatRows(),
+    Embedding(),
+    DecomposedRmsNorm(),
+    RmsNorm(),
     Movement(),
-    CommonSubexpressions(),
+    Gated(),
+    Activation(),
+    Residual(),
 )
-GENERATE: tuple[Pass, ...] = (RingAttention(), MergeQkv(), LastRow(), GenerationInputs())
+ATTEND: tuple[Pass, ...] = (AttentionCore(), PastConcat(), AttentionMask(), Rotary(), Movement(), CommonSubexpressions())
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
+
+
+def generation_passes(positions: int, every_row: bool) -> tuple[Pass, ...]:
+    last = () if every_row else (LastRow(),)
+    return RingAttention(positions), PositionEmbedding(), Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
 
 
 def optimize(
@@ -53,34 +64,52 @@ def optimize(
     generate: bool,
     tokens: int | None = None,
     every_row: bool = False,
+    positions: int = LONG,
     dump: Callable[[str, Graph], None] | None = None,
 ) -> tuple[Graph, Report]:
     """The fused graph and what the passes did.
 
     generate: the caches become rings updated in place and only the last valid row goes through the head.
     every_row: with generate, all rows go through the head all the same (for scoring a text).
-    tokens: the number of tokens of a step (1: decode), or None for any number. `dump` sees the graph after each pass.
+    tokens: the number of tokens of a step (1: decode), or None for any number.
+    positions: how many positions a rotation knows whose angles the graph computes; tables are made for them.
+    `dump` sees the graph after each pass.
     Raises GraphError where the graph cannot be shaped, or has no caches to generate with.
     """
     report = Report()
+
+    def run(rules: Sequence[Pass], graph: Graph) -> Graph:
+        for rule in rules:
+            started = time.perf_counter()
+            graph = run_pass(rule, graph, report)
+            report.seconds[rule.name] = report.seconds.get(rule.name, 0.0) + time.perf_counter() - started
+            if dump is not None:
+                dump(rule.name, graph)
+        return graph
+
     graph = infer(graph)
     bindings = same_lengths(graph)
     if bindings:
         graph = infer(graph, bindings)
-    if tokens is not None:
-        symbol = find_roles(graph).tokens
-        graph = infer(graph, {symbol: tokens}) if symbol is not None else graph
-    for rule in (*CLEAN, *FUSE, *ATTEND, *(GENERATE if generate else ()), *FINISH):
-        if every_row and isinstance(rule, LastRow):
-            continue
-        started = time.perf_counter()
-        graph = run_pass(rule, graph, report)
-        report.seconds[rule.name] = report.seconds.get(rule.name, 0.0) + time.perf_counter() - started
-        if dump is not None:
-            dump(rule.name, graph)
-    if generate:
-        _check_rings(graph, report)
+    graph = replace(graph, opset={})  # what the file may use is checked; passes make operators of any version
+    graph = run((*CLEAN, *FUSE, *ATTEND), graph)
+    if not generate:
+        return run(FINISH, graph), report
+    symbol = find_roles(graph).tokens
+    if tokens is not None and symbol is not None:  # only now: with one token, no mask would show that it is causal
+        graph = infer(graph, {symbol: tokens})
+    graph = run((*generation_passes(positions, every_row), *FINISH), graph)
+    _check_rings(graph, report)
+    _check_rows(graph)
     return graph, report
+
+
+def _check_rows(graph: Graph) -> None:
+    """Raise GraphError where rows see each other other than through attention: a prompt cannot be cut into steps then."""
+    symbol = find_roles(graph).tokens
+    why = mixes_rows(graph, symbol) if symbol is not None else ""
+    if why:
+        raise GraphError(f"this model cannot generate with a cache ({why})")
 
 
 def _check_rings(graph: Graph, report: Report) -> None:

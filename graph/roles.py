@@ -14,6 +14,10 @@ from .ops.dtypes import FLOATS, INDICES
 from .shape import Dim, Symbol, as_symbol
 
 
+POSITIONS = frozenset({"position_ids"})
+"""The one thing that goes by name: inputs that pick learned positions, as Hugging Face's exporters call them."""
+
+
 @dataclass(frozen=True)
 class CachePair:
     """The cached keys and values of one attention: graph inputs and the graph outputs that follow them."""

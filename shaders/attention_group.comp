@@ -67,8 +67,11 @@ void main() {
     uint firstHead = kvHead * (push.heads / push.kvHeads) + gl_WorkGroupID.z * uint(HEADS);
     if (t >= stepParams.count) return;
     uint position = stepParams.position + t, first = firstKey(position);
+#ifdef FUSED
+    measureHeads(firstHead, kvHead);
+#endif
     for (uint i = lane; i < uint(HEADS * HEAD_DIM); i += uint(LANES))
-        query[i] = queryElement(t, firstHead + i / uint(HEAD_DIM), i % uint(HEAD_DIM)) * push.scale;
+        query[i] = queryElement(t, firstHead, i / uint(HEAD_DIM), i % uint(HEAD_DIM)) * push.scale;
 #ifdef FUSED
     takeNewRow(kvHead, position);
 #endif

@@ -59,7 +59,7 @@ void fold(uint at[BLOCK], bool seen[BLOCK]) {
 void begin(uint t, uint firstHead) {
 #ifdef FUSED
     for (uint i = gl_LocalInvocationID.x; i < uint(HEADS * HEAD_DIM); i += gl_WorkGroupSize.x)
-        queryRow[i >> 2][i & 3u] = queryElement(t, firstHead + i / uint(HEAD_DIM), i % uint(HEAD_DIM));
+        queryRow[i >> 2][i & 3u] = queryElement(t, firstHead, i / uint(HEAD_DIM), i % uint(HEAD_DIM));
     barrier();
 #endif
     [[unroll]] for (int h = 0; h < HEADS; ++h) {
@@ -128,6 +128,7 @@ void main() {
     uint kvHead = gl_WorkGroupID.y, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
     uint firstHead = kvHead * (push.heads / push.kvHeads) + gl_WorkGroupID.z * uint(HEADS);
     uint position = stepParams.position;
+    measureHeads(firstHead, kvHead);
     takeNewRow(kvHead, position);
     begin(0u, firstHead);
     uint first = firstKey(position);

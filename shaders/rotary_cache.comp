@@ -1,6 +1,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Rotates q and k of this step's rows by their positions and writes k and v into their slots of the ring: position p
+// Normalizes (NORMED) and rotates q and k of this step's rows by their positions and writes k and v into their slots of the ring: position p
 // lives in slot p mod C. One invocation per pair of head elements; grid: ceil(pairs / local size) x (H + 2 KV) x T.
 // Rows past `count` are padding: their q is written (nobody reads it), the ring is left alone.
 layout(local_size_x_id = 0) in;
@@ -9,11 +9,12 @@ layout(constant_id = 1) const int HEAD_DIM = 64;
 layout(constant_id = 2) const int ROTARY = 64;       // rotated leading elements of a head; 0 for none
 layout(constant_id = 3) const int INTERLEAVED = 0;
 layout(constant_id = 4) const int CACHE_HALF = 1;
+layout(constant_id = 5) const int NORMED = 0;        // an RMS norm over each head of q and k comes first
 
 layout(std430, binding = 0) readonly buffer Q { float qIn[]; };
 layout(std430, binding = 1) readonly buffer K { float kIn[]; };
 layout(std430, binding = 2) readonly buffer V { float vIn[]; };
-layout(std430, binding = 3) readonly buffer Table { vec2 rotaryTable[]; };  // (cos, sin) [positions][ROTARY / 2]
+layout(std430, binding = 3) readonly buffer Table { vec2 rotaryTable[]; };  // see rotary.glsl
 layout(std430, binding = 4) writeonly buffer QOut { vec2 qOut[]; };  // [T][H * D] as pairs
 layout(std430, binding = 5) writeonly buffer KCache { uint kCache[]; };  // [C][KV * D]
 layout(std430, binding = 6) writeonly buffer VCache { uint vCache[]; };
@@ -23,29 +24,54 @@ layout(push_constant) uniform Push {
     uint heads, kvHeads, capacity, positions;
     uint qStride, kStride, vStride;   // columns of the sources
     uint qOffset, kOffset, vOffset;   // first column of the head group in each
+    float normEpsilon;
 } push;
 
 #include "rotary.glsl"
 
-float element(uint kind, uint at) { return kind == 0u ? qIn[at] : kind == 1u ? kIn[at] : vIn[at]; }
+shared float squares[32];  // of at most 32 invocations
+float inverseRms = 1.0;
+
+// 1 / the root mean square of the head that starts at `at`, by all invocations of the workgroup.
+void measure(uint kind, uint at) {
+    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    float sum = 0.0;
+    for (uint d = lane; d < uint(HEAD_DIM); d += lanes) {
+        float x = kind == 0u ? qIn[at + d] : kIn[at + d];
+        sum = fma(x, x, sum);
+    }
+    squares[lane] = sum;
+    barrier();
+    sum = 0.0;
+    for (uint l = 0u; l < lanes; ++l) sum += squares[l];
+    inverseRms = inversesqrt(sum / float(HEAD_DIM) + push.normEpsilon);
+}
+
+float element(uint kind, uint at, uint d) {
+    float x = kind == 0u ? qIn[at + d] : kind == 1u ? kIn[at + d] : vIn[at + d];
+    if (NORMED == 0 || kind == 2u) return x;
+    vec2 scale = normScale(d, push.positions);
+    return x * inverseRms * (kind == 0u ? scale.x : scale.y);
+}
 
 // Element d of the head that starts at `at`, rotated for position p.
 float rotated(uint kind, uint at, uint d, uint p) {
-    if (kind == 2u || d >= uint(ROTARY)) return element(kind, at + d);
+    if (kind == 2u || d >= uint(ROTARY)) return element(kind, at, d);
     uint i = INTERLEAVED != 0 ? d / 2u : d % (uint(ROTARY) / 2u);
     uvec2 pair = rotaryPair(i);
     vec2 angle = rotaryTable[min(p, push.positions - 1u) * (uint(ROTARY) / 2u) + i];
-    vec2 v = rotate(vec2(element(kind, at + pair.x), element(kind, at + pair.y)), angle);
+    vec2 v = rotate(vec2(element(kind, at, pair.x), element(kind, at, pair.y)), angle);
     return d == pair.x ? v.x : v.y;
 }
 
 void main() {
     uint pair = gl_GlobalInvocationID.x, head = gl_WorkGroupID.y, t = gl_WorkGroupID.z;
-    if (pair >= uint(HEAD_DIM) / 2u) return;
     uint kind = head < push.heads ? 0u : head < push.heads + push.kvHeads ? 1u : 2u;
     uint local = kind == 0u ? head : kind == 1u ? head - push.heads : head - push.heads - push.kvHeads;
     uint at = local * uint(HEAD_DIM) + (kind == 0u ? t * push.qStride + push.qOffset
                                       : kind == 1u ? t * push.kStride + push.kOffset : t * push.vStride + push.vOffset);
+    if (NORMED != 0 && kind < 2u) measure(kind, at);
+    if (pair >= uint(HEAD_DIM) / 2u) return;
     uint p = stepParams.position + t;
     vec2 v = vec2(rotated(kind, at, 2u * pair, p), rotated(kind, at, 2u * pair + 1u, p));
     if (kind == 0u) {

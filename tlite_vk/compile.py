@@ -22,6 +22,7 @@ from .graph.ir import Graph, Value
 from .graph.memory import MemoryPlan
 from .graph.onnx_load import load_model
 from .graph.passes.base import Report
+from .graph.passes.ring_attention import LONG
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
 from .kernels.norm import PICKED, argmax
@@ -50,18 +51,20 @@ def compile_model(
     target: Target,
     entries: tuple[str, ...] = ("decode", "prefill", "score"),
     *,
+    positions: int = LONG,
     observe: Callable[[Compiled], None] | None = None,
     dump: Callable[[str, str, Graph], None] | None = None,
 ) -> Program:
     """Compile a generating model. Raises GraphError or ModelError, in one line, for what cannot be read or run.
 
+    positions: how many positions a rotation knows whose angles the graph computes (tables are made for them).
     observe sees each entry when it is made; dump(entry, pass, graph) sees the graph after each pass.
     """
     graph = load_model(Path(path))
     book = Book(half_states=target.half_cache)
     made: list[_Made] = []
     for name in entries:
-        made.append(_entry(graph, name, target, book, partial(dump, name) if dump is not None else None))
+        made.append(_entry(graph, name, target, book, positions, partial(dump, name) if dump is not None else None))
         if observe is not None:
             observe(made[-1].compiled)
     low, roles, fused = made[-1].low, made[-1].roles, made[-1].compiled.graph
@@ -73,7 +76,7 @@ def compile_model(
         {"ids": ["*", 4, "T"], "picked": 4 * PICKED},
         low.columns(roles.logits),
         max(windows) if 0 not in windows else 0,
-        min((_positions(n.inputs[5]) for n in rings if n.optional(5)), default=0),
+        min(_positions(fused), default=0),
     )
     log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
     return program
@@ -88,9 +91,13 @@ class _Made:
     roles: Roles
 
 
-def _entry(graph: Graph, name: str, target: Target, book: Book, dump: Callable[[str, Graph], None] | None) -> _Made:
+def _entry(
+    graph: Graph, name: str, target: Target, book: Book, positions: int, dump: Callable[[str, Graph], None] | None
+) -> _Made:
     tokens, every_row = ENTRIES[name]
-    fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row, dump=dump)
+    fused, report = optimize(
+        graph, generate=True, tokens=tokens, every_row=every_row, positions=positions, dump=dump
+    )
     for finding in report.rejections():
         log.debug("%s: %s", name, finding)
     roles = find_roles(fused)
@@ -125,6 +132,8 @@ def _head_label(graph: Graph) -> str | None:
     return next((n.name for n in graph.nodes if n.op == "LastRow" and n.domain == "tlite"), None)
 
 
-def _positions(table: Value | None) -> int:
-    assert table is not None and table.shape is not None
-    return int(table.shape[0])
+def _positions(graph: Graph) -> list[int]:
+    """Rows of each table that positions pick from."""
+    tables = [n.optional(5) for n in graph.nodes if n.op == "RingAttention"]
+    tables += [n.input(1) for n in graph.nodes if n.op == "PositionEmbedding"]
+    return [int(t.dims[0]) for t in tables if t is not None]

@@ -21,6 +21,7 @@ from .compile import compile_model
 from .device import Device, open_device, save_pipeline_cache
 from .engine import Engine, Variant
 from .errors import InputError, ModelError
+from .graph.passes.ring_attention import LONG
 from .program import Program
 from .sampling import Sampler, SamplingOptions
 from .stop_text import StopText
@@ -321,7 +322,9 @@ def load(
     path = _model_file(Path(model))
     opened = device if isinstance(device, Device) else open_device(device)
     target = Target.of(opened.info, precision)
-    program = compile_model(path, target, ("score",) if scoring else ("decode", "prefill"))
+    entries = ("score",) if scoring else ("decode", "prefill")
+    reach = LONG if window else max(context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    program = compile_model(path, target, entries, positions=reach)
     chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
     if chunk < 1 or window < 0 or (context is not None and context < 1):
         raise InputError("context, window and chunk must be positive")
@@ -333,8 +336,8 @@ def load(
         )
     if window and program.window:
         raise InputError(f"the model has a window of its own ({program.window}); --window is for models without one")
-    reach = window or program.window
-    capacity = reach + chunk - 1 if reach else min(context or DEFAULT_CONTEXT, most)
+    seen = window or program.window
+    capacity = seen + chunk - 1 if seen else min(context or DEFAULT_CONTEXT, most)
     engine = Engine(opened, program, target, capacity=capacity, window=window, chunk=chunk, progress=progress)
     tokenizer = Tokenizer.load(path) if (path.parent / "tokenizer.json").is_file() else None
     return Model(engine, tokenizer, path)

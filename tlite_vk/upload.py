@@ -78,9 +78,9 @@ def _fill(target: Array, plan: WeightPlan) -> None:
     if plan.kind == "packed":
         _fill_packed(target, plan.source)
     elif plan.kind == "rotary":
-        cos, sin = plan.source
-        table = np.stack([np.asarray(cos, np.float32), np.asarray(sin, np.float32)], axis=-1)
-        _copy(target, table)
+        arrays = [np.asarray(a, np.float32).reshape(-1) for a in plan.source]
+        pairs = [np.stack(arrays[i : i + 2], axis=-1) for i in range(0, len(arrays), 2)]
+        _copy(target, np.concatenate(pairs))
     elif plan.kind == "array":
         _copy(target, device_array(plan.source))
     elif plan.kind == "value":

@@ -98,6 +98,7 @@ class Rewriter:
         self.appended: list[Node] = []
         self.renewed: dict[Value, Value] = {}  # graph outputs that are another value now
         self.added_outputs: list[Value] = []
+        self.dropped_outputs: set[Value] = set()
         self.aliases: dict[Value, Value] = {}
         self.names: set[str] | None = None
 
@@ -210,7 +211,8 @@ class Rewriter:
     def finish(self) -> Graph:
         """The new graph, without nodes that nothing needs."""
         nodes = [m for n in self.nodes for m in self._final(n)] + self.appended
-        outputs = [self.renewed.get(v, v) for v in self.graph.outputs] + self.added_outputs
+        kept = [v for v in self.graph.outputs if v not in self.dropped_outputs]
+        outputs = [self.renewed.get(v, v) for v in kept] + self.added_outputs
         graph = rewire(replace(self.graph, nodes=nodes, inputs=self.inputs, outputs=outputs), self.aliases)
         return sweep(graph)
 

@@ -1,139 +1,170 @@
-"""RotaryEmbedding + TensorScatter + Attention over caches of the graph -> RingAttention, which updates them in place.
+"""Attention over caches of the graph -> RingAttention, which rotates, normalizes and caches in place.
 
-The node's positions are the runtime's own: row t stands at position P + t. So the graph's positions, write indices and
-valid lengths must be graph inputs that nothing else reads; they disappear.
+Caches may be TensorScatter into graph inputs, pasts that an Attention extends, or none, where the graph always sees all
+tokens: then they are added. The node's positions are the runtime's own: row t stands at position P + t, one sequence, no
+padding. So the graph's positions, lengths and padding mask must say the same, or be inputs; they disappear.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import INDICES
 from tlite_vk.graph.shape import exact_div
 
 from .base import Pass, RejectedError, Rewriter, require
+from .reading import reader_of
+from .ring_caches import Cache, bookkeeping, find_cache
+from .ring_sources import Rotation, Source, check_positions, find_source
 
-
-@dataclass(frozen=True)
-class _Cache:
-    scatter: Node
-    past: Value
-    present: Value
-    source: Value
-
-
-@dataclass(frozen=True)
-class _Rotary:
-    source: Value
-    key: tuple[Value, Value, Value, int, int] | None  # cos, sin, positions, interleaved, rotary dim (0: whole head)
+LONG = 32768  # positions of computed tables where a window lets generation go on
 
 
 class RingAttention(Pass):
     name: ClassVar[str] = "ring-attention"
 
+    def __init__(self, positions: int = LONG) -> None:
+        """positions: rows of the tables of a rotation whose frequencies the graph has."""
+        self.positions = positions
+
     def rewrite(self, rewriter: Rewriter) -> None:
+        tables: dict[object, tuple[Value, Value]] = {}
         for node in rewriter.nodes:
             if node.op != "Attention" or node.domain:
                 continue
+            saved = list(rewriter.inputs), dict(rewriter.renewed), list(rewriter.added_outputs)
             try:
-                ring, scatters = self._ring(rewriter, node)
-                for scatter in scatters:
-                    rewriter.replace(scatter)
-                rewriter.replace(node, ring)
+                self._replace(rewriter, node, tables)
                 rewriter.matched(node)
             except RejectedError as why:
+                rewriter.inputs, rewriter.renewed, rewriter.added_outputs = saved
                 rewriter.reject(node, str(why))
 
-    def _ring(self, rewriter: Rewriter, node: Node) -> tuple[Node, list[Node]]:
-        _check_attention(rewriter, node)
-        k, v = _cache(rewriter, node, 1), _cache(rewriter, node, 2)
-        heads, kv_heads = node.attributes["q_num_heads"], node.attributes["kv_num_heads"]
-        head_dim = exact_div(node.input(0).dims[2], heads)
-        require(isinstance(head_dim, int), "the head size is not known")
-        assert isinstance(head_dim, int)
-        q_rotary, k_rotary = _rotary(rewriter, node.input(0), heads), _rotary(rewriter, k.source, kv_heads)
-        require(q_rotary.key == k_rotary.key, "queries and keys are rotated differently")
+    def _replace(self, rewriter: Rewriter, node: Node, tables: dict[object, tuple[Value, Value]]) -> None:
+        reader = reader_of(rewriter)
+        heads, kv_heads, width = _shape(node)
+        _check(rewriter, reader, node)
+        k, v = (find_cache(rewriter, node, i, kv_heads, width) for i in (1, 2))
+        counts = (heads, kv_heads, kv_heads)
+        operands = zip((node.input(0), k.new, v.new), counts, ("queries", "keys", "values"), strict=True)
+        q_source, k_source, v_source = (find_source(rewriter, reader, node, x, n, width, what) for x, n, what in operands)
+        require(v_source.rotation is None and v_source.norm is None, "its values are rotated or normalized")
+        require(q_source.rotation == k_source.rotation, "queries and keys are rotated differently")
+        rotation = q_source.rotation
+        window = int(node.attributes.get("left_window_size", -1)) + 1
         attributes: dict[str, Any] = {
             "heads": heads,
             "kv_heads": kv_heads,
-            "head_dim": head_dim,
-            "scale": float(node.attributes.get("scale", head_dim**-0.5)),
+            "head_dim": width,
+            "scale": float(node.attributes.get("scale") or width**-0.5),
             "softcap": float(node.attributes.get("softcap", 0.0)),
-            "window": node.attributes.get("left_window_size", -1) + 1,
-            "q_offset": 0,
-            "k_offset": 0,
-            "v_offset": 0,
+            "window": window,
+            "q_offset": q_source.offset,
+            "k_offset": k_source.offset,
+            "v_offset": v_source.offset,
             "interleaved": 0,
             "rotary_dim": 0,
         }
-        inputs: list[Value | None] = [q_rotary.source, k_rotary.source, v.source, k.past, v.past]
-        if q_rotary.key is not None:
-            cos, sin, _, interleaved, rotary_dim = q_rotary.key
-            inputs += [cos, sin]
-            attributes |= {"interleaved": interleaved, "rotary_dim": rotary_dim or head_dim}
-        ring = rewriter.make("RingAttention", inputs, node, attributes, outputs=[node.output, k.present, v.present])
-        return ring, [k.scatter, v.scatter]
+        inputs: list[Value | None] = [q_source.value, k_source.value, v_source.value, k.past, v.past, None, None]
+        if rotation is not None:
+            check_positions(rewriter, reader, rotation.positions, k.length)
+            inputs[5:7] = self._tables(rewriter, rotation, window, tables)
+            attributes |= {"interleaved": rotation.interleaved, "rotary_dim": rotation.dim or width}
+        inputs += _norms(q_source, k_source, attributes)
+        _emit(rewriter, node, inputs, attributes, (k, v))
+
+    def _tables(
+        self, rewriter: Rewriter, rotation: Rotation, window: int, made: dict[object, tuple[Value, Value]]
+    ) -> tuple[Value, Value]:
+        """cos and sin [positions, r/2]; angles are rounded to float32 as they are where a graph computes them."""
+        if rotation.tables is not None:
+            return rotation.tables
+        count = max(self.positions, LONG) if window else self.positions
+        key = (rotation.frequencies, rotation.scale, count)
+        if key not in made:
+            frequencies = np.frombuffer(rotation.frequencies, np.float32)
+            angles = (np.arange(count, dtype=np.float32)[:, None] * frequencies).astype(np.float64)
+            scale = np.float32(rotation.scale)
+            made[key] = (
+                rewriter.constant("rotary.cos", np.cos(angles).astype(np.float32) * scale),
+                rewriter.constant("rotary.sin", np.sin(angles).astype(np.float32) * scale),
+            )
+        return made[key]
 
 
-def _check_attention(rewriter: Rewriter, node: Node) -> None:
+def _shape(node: Node) -> tuple[int, int, int]:
+    """(query heads, key heads, head size)"""
+    q, k = node.input(0), node.input(1)
+    if len(q.dims) == 4:
+        found = q.dims[1], k.dims[1], q.dims[3]
+    else:
+        heads, kv_heads = int(node.attributes.get("q_num_heads", 0)), int(node.attributes.get("kv_num_heads", 0))
+        require(heads > 0 and kv_heads > 0, "it does not say how many heads it has")
+        width = exact_div(q.dims[2], heads)
+        found = heads, kv_heads, width if width is not None else 0
+    require(all(isinstance(n, int) and n > 0 for n in found), "its heads or their size are not known")
+    v = node.input(2)
+    value_width = v.dims[3] if len(v.dims) == 4 else exact_div(v.dims[2], found[1])
+    require(value_width == found[2], "its values are of another size than its keys")
+    return int(found[0]), int(found[1]), int(found[2])
+
+
+def _check(rewriter: Rewriter, reader: Reader, node: Node) -> None:
     a = node.attributes
     require(a.get("is_causal", 0) == 1, "it is not causal")
-    require(a.get("q_num_heads", 0) > 0 and a.get("kv_num_heads", 0) > 0, "its inputs are not [B, T, H*D]")
+    require(a.get("right_window_size", -1) in (-1, 0), "it sees keys ahead")
     require(a.get("softmax_precision", 1) == 1, "its softmax has another precision")
-    require(all(node.optional(i) is None for i in (3, 4, 5)), "it has a mask or its own past")
+    require(node.optional(3) is None or _is_padding(rewriter, reader, node), "it has a mask of its own")
     require(
-        all(v not in rewriter.readers and v not in rewriter.outputs for v in node.outputs[1:]),
+        len(node.outputs) < 4 or (node.outputs[3] not in rewriter.readers and node.outputs[3] not in rewriter.outputs),
         "its further outputs are used",
     )
     nonpad = node.optional(6)
-    require(nonpad is not None, "it does not say how many keys are valid")
-    assert nonpad is not None
-    _bookkeeping(rewriter, nonpad, "the number of valid keys", {"Attention"})
+    if nonpad is not None:
+        unused = all(v not in rewriter.readers and v not in rewriter.outputs for v in node.outputs[1:])
+        require(unused, "its further outputs are used")
+        bookkeeping(rewriter, nonpad, "the number of valid keys", {"Attention"})
 
 
-def _bookkeeping(rewriter: Rewriter, value: Value, what: str, readers: set[str]) -> None:
-    """A value that the ring replaces: an integer graph input that only such nodes read."""
-    require(value in rewriter.inputs and value.dtype in INDICES, f"{what} ({value.name}) is not a graph input")
-    require(value not in rewriter.outputs, f"{what} ({value.name}) is a graph output")
-    other = next((n for n in rewriter.users(value) if n.domain or n.op not in readers), None)
-    require(other is None, f"{what} ({value.name}) is also read by {other}")
+def _is_padding(rewriter: Rewriter, reader: Reader, node: Node) -> bool:
+    """Whether the mask only says which keys are padding, by a graph input: there is none in one sequence."""
+    mask = node.input(3)
+    if len(mask.dims) != 4 or mask.dtype != "bool":
+        return False
+    found = reader.read(mask, tuple(reader.atoms.index(f"mask{i}", d) for i, d in enumerate(mask.dims)))
+    atom = getattr(found, "kind", "") == "nonzero" and found.part  # type: ignore[union-attr]
+    return bool(atom) and atom.key[1] in rewriter.inputs and atom.key[1].dtype in (*INDICES, "bool")
 
 
-def _cache(rewriter: Rewriter, node: Node, index: int) -> _Cache:
-    scatter = rewriter.maker(node.input(index), "TensorScatter")
-    what = ("keys", "values")[index - 1]
-    if scatter is None:
-        raise RejectedError(f"its {what} do not come from a TensorScatter into a cache")
-    past, source, where = scatter.input(0), scatter.input(1), scatter.optional(2)
-    require(scatter.attributes.get("mode", "linear") == "circular", f"the cache of its {what} is not circular")
-    require(
-        len(past.dims) == 3 and scatter.attributes.get("axis", -2) in (1, -2),
-        f"the cache of its {what} is not [B, C, KV*D]",
-    )
-    require(
-        past in rewriter.inputs and len(rewriter.users(past)) == 1,
-        f"the cache of its {what} is not a graph input of its own",
-    )
-    require(scatter.output in rewriter.outputs, f"the updated cache of its {what} is not a graph output")
-    require(len(rewriter.users(scatter.output)) == 1, f"the updated cache of its {what} is read elsewhere too")
-    if where is None:
-        raise RejectedError("its cache is always written from slot 0")
-    _bookkeeping(rewriter, where, "the write index", {"TensorScatter"})
-    return _Cache(scatter, past, scatter.output, source)
+def _norms(q: Source, k: Source, attributes: dict[str, Any]) -> list[Value | None]:
+    if q.norm is None and k.norm is None:
+        return []
+    if q.norm is None or k.norm is None or q.norm.epsilon != k.norm.epsilon:
+        raise RejectedError("only one of queries and keys is normalized, or they are normalized differently")
+    attributes["norm_epsilon"] = q.norm.epsilon
+    return [q.norm.scale, k.norm.scale]
 
 
-def _rotary(rewriter: Rewriter, value: Value, heads: int) -> _Rotary:
-    node = rewriter.maker(value, "RotaryEmbedding")
-    if node is None:
-        return _Rotary(value, None)
-    cos, sin, positions = node.input(1), node.input(2), node.optional(3)
-    if positions is None:
-        raise RejectedError("its rotation has no positions")
-    require(cos.constant is not None and sin.constant is not None, "its cos and sin are not constants")
-    require(node.attributes.get("num_heads", 0) == heads, "rotation and attention disagree on the number of heads")
-    require(rewriter.used_once(node.output), "the rotated heads are used elsewhere too")
-    _bookkeeping(rewriter, positions, "the positions", {"RotaryEmbedding"})
-    a = node.attributes
-    return _Rotary(node.input(0), (cos, sin, positions, a.get("interleaved", 0), a.get("rotary_embedding_dim", 0)))
+def _emit(
+    rewriter: Rewriter, node: Node, inputs: list[Value | None], attributes: dict[str, Any], caches: tuple[Cache, Cache]
+) -> None:
+    """The RingAttention in the place of the Attention, whose output stays what it is."""
+    for cache in caches:
+        if cache.node is not None:
+            rewriter.replace(cache.node)
+    y = node.output
+    if len(y.dims) == 3:
+        ring = rewriter.make("RingAttention", inputs, node, attributes, outputs=[y, *(c.present for c in caches)])
+        rewriter.replace(node, ring)
+        return
+    heads, width = attributes["heads"], attributes["head_dim"]
+    rows = Value(rewriter.fresh(f"{y.name}.rows"), y.dtype, (y.dims[0], y.dims[2], heads * width))
+    ring = rewriter.make("RingAttention", inputs, node, attributes, outputs=[rows, *(c.present for c in caches)])
+    shape = rewriter.constant(f"{y.name}.heads", np.asarray([0, 0, heads, width], np.int64))
+    split = rewriter.make("Reshape", [rows, shape], node, domain="")
+    turn = rewriter.make("Transpose", [split.output], node, {"perm": [0, 2, 1, 3]}, domain="", outputs=[y])
+    rewriter.replace(node, ring, split, turn)

@@ -10,6 +10,7 @@ layout(constant_id = 4) const int INTERLEAVED = 0;
 layout(constant_id = 5) const int CACHE_HALF = 1;
 layout(constant_id = 6) const int Y_HALF = 0;
 layout(constant_id = 7) const int SOFTCAP = 0;
+layout(constant_id = 20) const int NORMED = 0;       // an RMS norm over each head of q and k comes first (FUSED)
 
 #if defined(WIDE_ROWS) && !defined(FUSED)
 layout(std430, binding = 0) readonly buffer Q { vec4 qs[]; };
@@ -51,7 +52,7 @@ layout(push_constant) uniform Push {
     uint heads, kvHeads, capacity, window;   // window 0: no limit
     uint tokens, positions;
     uint qStride, qOffset, kOffset, vOffset; // columns of the q source; first columns of q, k, v
-    float scale, softcap;
+    float scale, softcap, normEpsilon;
 } push;
 
 const float NEVER = -1.0e30;  // a score no real one reaches, finite so that differences stay finite
@@ -93,14 +94,51 @@ void loadValueEight(uint at, out float v[8]) {
 float capped(float score) { return SOFTCAP != 0 ? push.softcap * tanh(score / push.softcap) : score; }
 
 #ifdef FUSED
-// Element d of a head that starts at column `at` of q (`kind` 0) or k (1), rotated for position p.
-float elementOf(int kind, uint at) { return kind == 0 ? qs[at] : kNew[at]; }
-float rotatedElement(int kind, uint at, uint d, uint p) {
-    if (d >= uint(ROTARY)) return elementOf(kind, at + d);
+const uint PARTS = 16u;  // sums of squares that a head is cut into
+shared float squares[(HEADS + 1) * PARTS];
+shared float inverseRms[HEADS + 1];  // of the workgroup's query heads, then of its key head
+
+float rawElement(uint which, uint firstHead, uint kvHead, uint d) {
+    return which < uint(HEADS) ? qs[push.qOffset + (firstHead + which) * uint(HEAD_DIM) + d]
+                               : kNew[push.kOffset + kvHead * uint(HEAD_DIM) + d];
+}
+
+// 1 / the root mean square of each head of the workgroup; before queryElement and takeNewRow.
+void measureHeads(uint firstHead, uint kvHead) {
+    if (NORMED == 0) return;
+    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    for (uint i = lane; i < uint(HEADS + 1) * PARTS; i += lanes) {
+        float sum = 0.0;
+        for (uint d = i % PARTS; d < uint(HEAD_DIM); d += PARTS) {
+            float x = rawElement(i / PARTS, firstHead, kvHead, d);
+            sum = fma(x, x, sum);
+        }
+        squares[i] = sum;
+    }
+    barrier();
+    for (uint h = lane; h < uint(HEADS + 1); h += lanes) {
+        float sum = 0.0;
+        for (uint i = 0u; i < PARTS; ++i) sum += squares[h * PARTS + i];
+        inverseRms[h] = inversesqrt(sum / float(HEAD_DIM) + push.normEpsilon);
+    }
+    barrier();
+}
+
+// Element d of a head, normalized: number `which` of the workgroup's query heads, or (HEADS) its key head.
+float headElement(uint which, uint firstHead, uint kvHead, uint d) {
+    float x = rawElement(which, firstHead, kvHead, d);
+    if (NORMED == 0) return x;
+    vec2 scale = normScale(d, push.positions);
+    return x * inverseRms[which] * (which < uint(HEADS) ? scale.x : scale.y);
+}
+
+// The same, rotated for position p.
+float rotatedElement(uint which, uint firstHead, uint kvHead, uint d, uint p) {
+    if (d >= uint(ROTARY)) return headElement(which, firstHead, kvHead, d);
     uint i = INTERLEAVED != 0 ? d / 2u : d % (uint(ROTARY) / 2u);
     uvec2 pair = rotaryPair(i);
     vec2 angle = rotaryTable[min(p, push.positions - 1u) * (uint(ROTARY) / 2u) + i];
-    vec2 v = rotate(vec2(elementOf(kind, at + pair.x), elementOf(kind, at + pair.y)), angle);
+    vec2 v = rotate(vec2(headElement(which, firstHead, kvHead, pair.x), headElement(which, firstHead, kvHead, pair.y)), angle);
     return d == pair.x ? v.x : v.y;
 }
 
@@ -109,11 +147,13 @@ float asStored(float v) { return CACHE_HALF != 0 ? unpackHalf2x16(packHalves(v, 
 #endif
 
 #ifdef FUSED
-float queryElement(uint t, uint head, uint d) {
-    return rotatedElement(0, t * push.qStride + push.qOffset + head * uint(HEAD_DIM), d, stepParams.position);
+float queryElement(uint t, uint firstHead, uint which, uint d) {
+    return rotatedElement(which, firstHead, 0u, d, stepParams.position);
 }
 #elif !defined(WIDE_ROWS)
-float queryElement(uint t, uint head, uint d) { return qs[t * push.qStride + push.qOffset + head * uint(HEAD_DIM) + d]; }
+float queryElement(uint t, uint firstHead, uint which, uint d) {
+    return qs[t * push.qStride + push.qOffset + (firstHead + which) * uint(HEAD_DIM) + d];
+}
 #endif
 
 #ifdef WIDE_ROWS
@@ -146,7 +186,7 @@ shared vec4 newKey[HEAD_DIM / 4], newValue[HEAD_DIM / 4];
 void takeNewRow(uint kvHead, uint position) {
     uint lane = gl_LocalInvocationID.x;
     for (uint d = lane; d < uint(HEAD_DIM); d += gl_WorkGroupSize.x) {
-        newKey[d >> 2][d & 3u] = asStored(rotatedElement(1, push.kOffset + kvHead * uint(HEAD_DIM), d, position));
+        newKey[d >> 2][d & 3u] = asStored(rotatedElement(uint(HEADS), 0u, kvHead, d, position));
         newValue[d >> 2][d & 3u] = asStored(vNew[push.vOffset + kvHead * uint(HEAD_DIM) + d]);
     }
     barrier();

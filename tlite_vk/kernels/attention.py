@@ -30,6 +30,8 @@ class _Heads:
     scale: float
     softcap: float
     offsets: tuple[int, int, int]
+    normed: bool  # an RMS norm over each head of queries and keys
+    norm_epsilon: float
 
     @staticmethod
     def of(node: Node) -> _Heads:
@@ -43,6 +45,8 @@ class _Heads:
             float(a["scale"]),
             float(a.get("softcap", 0.0)),
             (int(a.get("q_offset", 0)), int(a.get("k_offset", 0)), int(a.get("v_offset", 0))),
+            node.optional(7) is not None,
+            float(a.get("norm_epsilon", 0.0)),
         )
         if found.head_dim % 8 or found.head_dim > 256:
             raise ModelError(f"{node}: head size {found.head_dim} has no kernel (a multiple of 8 up to 256 has)")
@@ -50,12 +54,20 @@ class _Heads:
 
 
 def rotary_table(low: Lowering, node: Node) -> tuple[Window, int]:
-    """(cos, sin) pairs [positions, rotary / 2] as one constant, and the number of positions."""
-    cos, sin = node.optional(5), node.optional(6)
-    if cos is None or sin is None:
+    """What shaders/lib/rotary.glsl describes as one constant, and the number of positions.
+
+    (cos, sin) pairs [positions, rotary / 2], then the pairs of scales [D] of a norm over queries and keys.
+    """
+    tables = [node.optional(i) for i in (5, 6)]
+    norms = [node.optional(i) for i in (7, 8)]
+    pairs = [[v.array() for v in pair if v is not None] for pair in (tables, norms)]
+    sources = tuple(array for pair in pairs for array in pair)
+    if not sources:
         return low.weight("array", np.zeros(4, np.float32), "no_rotary"), 1
-    c, s = cos.array(), sin.array()
-    return low.weight("rotary", (c, s), f"{cos.name}+{sin.name}", -(-int(c.size) * 8 // 16) * 16), int(c.shape[0])
+    name = "+".join(v.name for v in (*tables, *norms) if v is not None)
+    size = sum(4 * int(array.size) for array in sources)
+    positions = int(pairs[0][0].shape[0]) if pairs[0] else 1
+    return low.weight("rotary", sources, name, -(-size // 16) * 16), positions
 
 
 def _window(node: Node) -> Dim:
@@ -101,8 +113,18 @@ def ring_attention(low: Lowering, node: Node) -> None:
         "rotary_cache",
         [(w, "storage") for w in storage],
         (dims.ceil_div(h.head_dim // 2, lanes), h.heads + 2 * h.kv_heads, tokens),
-        [h.heads, h.kv_heads, dims.symbol("C"), positions, low.columns(q), low.columns(k), low.columns(v), *h.offsets],
-        {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half},
+        [
+            h.heads,
+            h.kv_heads,
+            dims.symbol("C"),
+            positions,
+            low.columns(q),
+            low.columns(k),
+            low.columns(v),
+            *h.offsets,
+            h.norm_epsilon,
+        ],
+        {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half, 5: int(h.normed)},
         f"{node.name}/rotary_cache",
     )
     _attend(low, node, h, rotated[1], tokens)
@@ -126,6 +148,7 @@ def _common(low: Lowering, h: _Heads, half_out: bool, lanes: int, heads: int) ->
         5: int(low.book.half_states),
         6: int(half_out),
         7: int(h.softcap != 0.0),
+        20: int(h.normed),
     }
 
 
@@ -141,6 +164,7 @@ def _push(low: Lowering, node: Node, h: _Heads, tokens: Dim, positions: int, q_s
         *h.offsets,
         h.scale,
         h.softcap,
+        h.norm_epsilon,
     ]
 
 

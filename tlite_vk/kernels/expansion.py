@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tlite_vk.graph.infer import make_node
-from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.ir import Node, Value, constant
 from tlite_vk.lower import Lowering
 
 
@@ -27,9 +29,14 @@ class Body:
 
     def end(self, op: str, *inputs: Value | None, **attributes: Any) -> None:
         """The node that computes the outputs; then all of them are lowered."""
-        self._nodes.append(
-            make_node(op, list(inputs), self._node.name, attributes, domain="", outputs=self._node.outputs)
-        )
+        self.into(self._node.outputs, op, *inputs, **attributes)
+        self.done()
+
+    def into(self, outputs: list[Value], op: str, *inputs: Value | None, **attributes: Any) -> None:
+        """A node that computes some of the outputs; `done` follows when all are computed."""
+        self._nodes.append(make_node(op, list(inputs), self._node.name, attributes, domain="", outputs=outputs))
+
+    def done(self) -> None:
         self._low.expand(self._nodes)
 
 
@@ -71,3 +78,17 @@ def embedding(low: Lowering, node: Node) -> None:
 def rms_norm(low: Lowering, node: Node) -> None:
     """A norm over an odd number of elements."""
     Body(low, node).end("RMSNormalization", node.input(0), node.input(1), epsilon=float(node.attributes["epsilon"]))
+
+
+def rotary_angles(low: Lowering, node: Node) -> None:
+    """scale * cos and sin of positions times frequencies: [B, T, r/2] each."""
+    body, positions = Body(low, node), node.input(0)
+    column = constant(f"{node.name}/axis", np.asarray([2], np.int64))
+    angle = body("Mul", body("Unsqueeze", body("Cast", positions, to=1), column), node.input(1))
+    scale = float(node.attributes.get("scale", 1.0))
+    for op, out in zip(("Cos", "Sin"), node.outputs, strict=True):
+        if scale == 1.0:
+            body.into([out], op, angle)
+        else:
+            body.into([out], "Mul", body(op, angle), constant(f"{node.name}/scale", np.asarray(scale, np.float32)))
+    body.done()

@@ -15,6 +15,7 @@ from tlite_vk.program import Window
 from tlite_vk.target import Target
 
 from . import expansion
+from .attention import STEP_BYTES
 
 ACTIVATIONS = {
     "": 0,
@@ -199,21 +200,29 @@ class _Tile:
 
 @lowers("Embedding", "tlite")
 def embedding(low: Lowering, node: Node) -> None:
-    ids, weight = node.input(0), node.input(1)
-    if not can_pack(weight):
+    if not can_pack(node.input(1)):
         expansion.embedding(low, node)
         return
+    _rows(low, node, low.read(node.input(0)), by_position=False)
+
+
+@lowers("PositionEmbedding", "tlite")
+def position_embedding(low: Lowering, node: Node) -> None:
+    """Rows at the positions of the step's tokens."""
+    _rows(low, node, low.named("step", STEP_BYTES, "read"), by_position=True)
+
+
+def _rows(low: Lowering, node: Node, ids: Window, by_position: bool) -> None:
     columns = low.columns(node.output)
     lanes = min(low.target.max_invocations, 64)
     out = low.write(node.output)
-    for block, packing, codes, scales in packed_windows(low, weight):
-        bindings = [(codes, "storage"), (scales, "storage"), (low.read(ids), "storage"), (out, "storage")]
+    for block, packing, codes, scales in packed_windows(low, node.input(1)):
         groups = (dims.ceil_div(packing.chunks, lanes), low.rows(node.output))
         low.emit(
             f"embedding_{packing.format.name}",
-            bindings,
+            [(codes, "storage"), (scales, "storage"), (ids, "storage"), (out, "storage")],
             groups,
             [columns, block.rows, block.first, packing.rows],
-            {0: lanes, 1: packing.chunks_per_group},
+            {0: lanes, 1: packing.chunks_per_group, 2: int(by_position)},
             node.name,
         )

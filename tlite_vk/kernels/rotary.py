@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.ir import Node, Value
+from tlite_vk.lower import Lowering, lowers
 
+from . import expansion
 from .gather import within
 from .generated.fusion import pull, pulls
 from .generated.index import Index
@@ -52,3 +54,8 @@ def _rotary_angle(source: Source, node: Node, table: Value, place: tuple[str, st
     batch = b if not dims.equal(positions.dims[0], 1) else "0"
     position = pull(source, positions, Index(source, positions.dims, coords=[batch, row]))
     return pull(source, table, Index(source, table.dims, coords=[within(source, position, table.dims[0]), pair]))
+
+
+@lowers("RotaryAngles", "tlite")
+def rotary_angles(low: Lowering, node: Node) -> None:
+    expansion.rotary_angles(low, node)

@@ -1,0 +1,66 @@
+"""Whether the rows of a step are independent of each other but for attention: then a prompt may be cut anywhere."""
+
+from __future__ import annotations
+
+from .ir import Graph, Node
+from .shape import Dim, Symbol, equal_shapes, symbols
+
+_FUSED = frozenset(
+    {"Linear", "RMSNorm", "Embedding", "PositionEmbedding", "RingAttention", "RotaryAngles", "LastRow"}
+)
+_MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity"})
+_ALONG_AXIS = frozenset({"Slice", "Split", "Concat", "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
+_REDUCES = ("Reduce", "ArgM", "LpNorm")
+
+
+def mixes_rows(graph: Graph, tokens: Symbol) -> str:
+    """What lets rows see each other, in words, or "" where nothing does. tokens: the symbol of their number."""
+    for node in graph.nodes:
+        if any(tokens in symbols(d) for v in node.outputs for d in v.dims) or _reads_rows(node, tokens):
+            why = _mixes(node, tokens)
+            if why:
+                return f"{node} {why}"
+    return ""
+
+
+def _reads_rows(node: Node, tokens: Symbol) -> bool:
+    return any(tokens in symbols(d) for v in node.inputs if v is not None and v.shape is not None for d in v.dims)
+
+
+def _mixes(node: Node, tokens: Symbol) -> str:
+    if node.domain == "tlite":
+        return "" if node.op in _FUSED else "is not known to keep rows apart"
+    if node.op in _MOVES:
+        return ""
+    if node.op in _ALONG_AXIS or node.op.startswith(_REDUCES):
+        return "" if not _along(node, tokens) else "works across rows"
+    if node.op == "Gather":
+        return "" if tokens not in symbols(node.input(0).dims[node.attributes.get("axis", 0)]) else "picks among rows"
+    if node.op == "MatMul":
+        return "" if tokens not in symbols(node.input(0).dims[-1]) and node.input(1).known else "multiplies rows by rows"
+    broadcast = len(node.outputs) == 1 and all(
+        v is None or _fits(v.dims, node.output.dims) for v in node.inputs
+    )
+    return "" if broadcast else "is not known to keep rows apart"
+
+
+def _fits(dims: tuple[Dim, ...], wide: tuple[Dim, ...]) -> bool:
+    """An operand of an elementwise operator: its extents are those of the result, or 1."""
+    lead = len(wide) - len(dims)
+    return lead >= 0 and all(d == 1 or equal_shapes((d,), (w,)) for d, w in zip(dims, wide[lead:], strict=True))
+
+
+def _along(node: Node, tokens: Symbol) -> bool:
+    """Whether an axis that the operator works along is, or has in it, the rows."""
+    x = node.input(0)
+    if node.op == "Slice" or node.op.startswith("Reduce"):
+        axes = node.optional(3 if node.op == "Slice" else 1)
+        if axes is None or axes.constant is None:
+            return True
+        chosen = [int(a) for a in axes.array().reshape(-1)]
+    else:
+        default = {"Split": 0, "Concat": 0, "ArgMax": 0, "ArgMin": 0}.get(node.op, -1)
+        axis = int(node.attributes.get("axis", default))
+        last = node.op.endswith("Normalization") and axis >= 0
+        chosen = list(range(axis, len(x.dims))) if last else [axis]
+    return any(tokens in symbols(x.dims[a]) for a in chosen)

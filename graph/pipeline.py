@@ -15,11 +15,14 @@ from .passes.attention_core import AttentionCore
 from .passes.attention_mask import AttentionMask
 from .passes.base import Pass, Report, run_pass
 from .passes.common_subexpressions import CommonSubexpressions
+from .passes.decomposed_gelu import DecomposedGelu
+from .passes.decomposed_layer_norm import DecomposedLayerNorm
 from .passes.decomposed_rms_norm import DecomposedRmsNorm
 from .passes.embedding import Embedding
 from .passes.flat_rows import FlatRows
 from .passes.fold_constants import FoldConstants
 from .passes.gated import Gated
+from .passes.gated_halves import GatedHalves
 from .passes.generation_inputs import GenerationInputs
 from .passes.identities import Identities
 from .passes.last_row import LastRow
@@ -42,14 +45,24 @@ FUSE: tuple[Pass, ...] = (
     Linear(),
     FlatRows(),
     Embedding(),
+    DecomposedLayerNorm(),
     DecomposedRmsNorm(),
     RmsNorm(),
+    DecomposedGelu(),
     Movement(),
     Gated(),
+    GatedHalves(),
     Activation(),
     Residual(),
 )
-ATTEND: tuple[Pass, ...] = (AttentionCore(), PastConcat(), AttentionMask(), Rotary(), Movement(), CommonSubexpressions())
+ATTEND: tuple[Pass, ...] = (
+    AttentionCore(),
+    PastConcat(),
+    AttentionMask(),
+    Rotary(),
+    Movement(),
+    CommonSubexpressions(),
+)
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 
 

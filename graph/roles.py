@@ -13,7 +13,6 @@ from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, INDICES
 from .shape import Dim, Symbol, as_symbol
 
-
 POSITIONS = frozenset({"position_ids"})
 """The one thing that goes by name: inputs that pick learned positions, as Hugging Face's exporters call them."""
 

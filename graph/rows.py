@@ -5,9 +5,7 @@ from __future__ import annotations
 from .ir import Graph, Node
 from .shape import Dim, Symbol, equal_shapes, symbols
 
-_FUSED = frozenset(
-    {"Linear", "RMSNorm", "Embedding", "PositionEmbedding", "RingAttention", "RotaryAngles", "LastRow"}
-)
+_FUSED = frozenset({"Linear", "RMSNorm", "Embedding", "PositionEmbedding", "RingAttention", "RotaryAngles", "LastRow"})
 _MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity"})
 _ALONG_AXIS = frozenset({"Slice", "Split", "Concat", "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
 _REDUCES = ("Reduce", "ArgM", "LpNorm")
@@ -37,10 +35,10 @@ def _mixes(node: Node, tokens: Symbol) -> str:
     if node.op == "Gather":
         return "" if tokens not in symbols(node.input(0).dims[node.attributes.get("axis", 0)]) else "picks among rows"
     if node.op == "MatMul":
-        return "" if tokens not in symbols(node.input(0).dims[-1]) and node.input(1).known else "multiplies rows by rows"
-    broadcast = len(node.outputs) == 1 and all(
-        v is None or _fits(v.dims, node.output.dims) for v in node.inputs
-    )
+        return (
+            "" if tokens not in symbols(node.input(0).dims[-1]) and node.input(1).known else "multiplies rows by rows"
+        )
+    broadcast = len(node.outputs) == 1 and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
     return "" if broadcast else "is not known to keep rows apart"
 
 

@@ -10,8 +10,22 @@ from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import FLOATS, INDICES, from_onnx
 from tlite_vk.graph.shape import Dim
 
-from .formula import FALSE, TRUE, Element, Formula, as_formula, as_number, at_least_0, both, each, either, negated
-from .formula import nonzero, pairwise, select
+from .formula import (
+    FALSE,
+    TRUE,
+    Element,
+    Formula,
+    as_formula,
+    as_number,
+    at_least_0,
+    both,
+    each,
+    either,
+    negated,
+    nonzero,
+    pairwise,
+    select,
+)
 from .moves import Index, Place, axes_of, broadcast, moved
 from .polynomial import ONE, ZERO, Atoms, Polynomial, number, of
 

@@ -6,13 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tlite_vk.graph.errors import GraphError
-from tlite_vk.graph.shape import Shape, at_least, equal_shapes, ints, is_non_negative
+from tlite_vk.graph.shape import Shape, equal_shapes, ints
 
-from .attention import rotate
 from .elementwise import gelu_erf, gelu_tanh, sigmoid
 from .normalization import rms_normalize
-from .reduction import softmax_array
 from .registry import FUSED, Array, Step, Tensor, operator
 from .rules import require, require_equal
 

@@ -58,7 +58,9 @@ class AttentionCore(Pass):
             rewriter.reject(node, "keys and values are scaled, or repeated differently")
             return
         inputs = [node.input(0), k[0], v[0], *node.inputs[3:]]
-        rewriter.replace(node, rewriter.make("Attention", inputs, node, node.attributes, domain="", outputs=node.outputs))
+        rewriter.replace(
+            node, rewriter.make("Attention", inputs, node, node.attributes, domain="", outputs=node.outputs)
+        )
         rewriter.matched(node, f"{k[0].dims[1]} key heads for {heads}")
 
 
@@ -153,7 +155,12 @@ def _heads(
     wanted = (index[0], index[1], index[3], index[2]) if transposed else index
     places, factor = scaled_source(reader, rewriter, value, index)
     for found, at in reversed(places):
-        if len(found.dims) == 4 and at[0] == wanted[0] and at[2:] == wanted[2:] and _serves(reader, found, at[1], heads):
+        if (
+            len(found.dims) == 4
+            and at[0] == wanted[0]
+            and at[2:] == wanted[2:]
+            and _serves(reader, found, at[1], heads)
+        ):
             return found, factor
     width = value.dims[2 if transposed else 3]
     if isinstance(width, int):

@@ -22,12 +22,12 @@ class DecomposedRmsNorm(Pass):
             if node.op != "Mul" or node.domain:
                 continue
             for normed, scale in ((node.input(0), node.input(1)), (node.input(1), node.input(0))):
-                root = _root(rewriter, normed)
+                root = normed_by_root(rewriter, normed)
                 if root is None or not isinstance(scale.constant, np.ndarray):
                     continue
                 x, under = root
                 try:
-                    epsilon = _epsilon(rewriter, x, under)
+                    epsilon = plus_epsilon(rewriter, x, under)
                     require(scale.shape == x.dims[-1:], "its scale is not one constant per column")
                 except RejectedError as why:
                     rewriter.reject(node, str(why))
@@ -39,7 +39,7 @@ class DecomposedRmsNorm(Pass):
                 break
 
 
-def _root(rewriter: Rewriter, normed: Value) -> tuple[Value, Value] | None:
+def normed_by_root(rewriter: Rewriter, normed: Value) -> tuple[Value, Value] | None:
     """(x, the argument of the root) of x / sqrt(a), x * (1 / sqrt(a)) or x * reciprocal(sqrt(a))."""
     divide = rewriter.maker(normed, "Div")
     if divide is not None:
@@ -62,20 +62,29 @@ def _reciprocal_of(rewriter: Rewriter, value: Value) -> Value | None:
     return reciprocal.inputs[-1]
 
 
-def _epsilon(rewriter: Rewriter, x: Value, under: Value) -> float:
+def mean_over_last(rewriter: Rewriter, value: Value) -> Value | None:
+    """What the value is the mean of, over the last axis, which it keeps."""
+    reduce = rewriter.maker(value, "ReduceMean")
+    if reduce is None or reduce.attributes.get("keepdims", 1) != 1:
+        return None
+    axes = reduce.optional(1)
+    over = None if axes is None or axes.constant is None else axes.array().reshape(-1).tolist()
+    return reduce.input(0) if over in ([-1], [len(reduce.input(0).dims) - 1]) else None
+
+
+def plus_epsilon(rewriter: Rewriter, x: Value, under: Value) -> float:
     """epsilon where `under` is mean(x^2) + epsilon over the last axis. Raises RejectedError saying what it is not."""
     add = rewriter.maker(under, "Add")
     require(add is not None, "nothing is added to the mean")
     assert add is not None
     for mean, other in ((add.input(0), add.input(1)), (add.input(1), add.input(0))):
-        epsilon, reduce = scalar(other), rewriter.maker(mean, "ReduceMean")
-        if epsilon is None or reduce is None:
+        epsilon = scalar(other)
+        if epsilon is None or rewriter.maker(mean, "ReduceMean") is None:
             continue
-        axes = reduce.optional(1)
-        over = None if axes is None or axes.constant is None else axes.array().reshape(-1).tolist()
-        last = over in ([-1], [len(x.dims) - 1])
-        require(last and reduce.attributes.get("keepdims", 1) == 1, "the mean is not over the last axis")
-        require(_is_square(rewriter, reduce.input(0), x), "the mean is not of the square of what is normalized")
+        square = mean_over_last(rewriter, mean)
+        if square is None:
+            raise RejectedError("the mean is not over the last axis")
+        require(_is_square(rewriter, square, x), "the mean is not of the square of what is normalized")
         return epsilon
     raise RejectedError("it is not the mean plus a constant")
 

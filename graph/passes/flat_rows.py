@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tlite_vk.graph.shape import equal
+from tlite_vk.graph.ir import Node
+from tlite_vk.graph.shape import equal, product
 
 from .base import Pass, Rewriter
 
@@ -24,14 +25,19 @@ class FlatRows(Pass):
             flat = rewriter.maker(node.input(0), "Reshape", "Flatten")
             if flat is None or len(flat.output.dims) != 2:
                 continue
-            x = flat.input(0)
-            if len(x.dims) < 3 or not equal(x.dims[-1], flat.output.dims[1]):
-                rewriter.reject(node, f"{x} is not rows of its {flat.output.dims[1]} columns")
+            x, k = flat.input(0), flat.output.dims[1]
+            before: list[Node] = []
+            if len(x.dims) == 4 and isinstance(k, int) and equal(product(x.dims[2:]), k):  # heads [B, T, H, D]
+                rows = rewriter.constant(f"{x.name}.rows", np.asarray([0, 0, k], np.int64))
+                before = [rewriter.make("Reshape", [x, rows], node, domain="")]
+                x = before[0].output
+            if len(x.dims) != 3 or not equal(x.dims[-1], k):
+                rewriter.reject(node, f"{x} is not rows [B, T] of its {k} columns")
                 continue
             wide = rewriter.make("Linear", [x, *node.inputs[1:]], node, node.attributes)
             columns = wide.output.dims[-1]
             assert isinstance(columns, int)
             shape = rewriter.constant(f"{node.output.name}.shape", np.asarray([-1, columns], np.int64))
             narrow = rewriter.make("Reshape", [wide.output, shape], node, domain="", outputs=node.outputs)
-            rewriter.replace(node, wide, narrow)
+            rewriter.replace(node, *before, wide, narrow)
             rewriter.matched(node)

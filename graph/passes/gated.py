@@ -12,6 +12,9 @@ from tlite_vk.graph.ir import Node, Value
 from .base import Pass, Rewriter
 from .merge import cannot_stack, stacked
 
+GATES = {"silu": "swiglu", "gelu": "geglu", "gelu_tanh": "geglu_tanh"}
+"""The gated form of an activation."""
+
 
 class Gated(Pass):
     name: ClassVar[str] = "gated"
@@ -36,7 +39,7 @@ class Gated(Pass):
                 rewriter.reject(node, why)
                 return
             weight, bias = stacked(rewriter, [gate, up])
-            attributes = {"activation": {"silu": "swiglu", "gelu": "geglu", "gelu_tanh": "geglu_tanh"}[kind]}
+            attributes = {"activation": GATES[kind]}
             rewriter.replace(
                 node, rewriter.make("Linear", [gate.input(0), weight, bias], node, attributes, outputs=node.outputs)
             )

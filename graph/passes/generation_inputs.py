@@ -20,7 +20,9 @@ class GenerationInputs(Pass):
         for value in rewriter.graph.outputs:
             if value not in wanted:
                 rewriter.dropped_outputs.add(value)
-                rewriter.report.findings.append(Finding(self.name, value.name, True, "generation does not need this output"))
+                rewriter.report.findings.append(
+                    Finding(self.name, value.name, True, "generation does not need this output")
+                )
         used = _needed(rewriter, wanted)
         kept = [v for v in rewriter.inputs if v in used]
         for value in rewriter.inputs:

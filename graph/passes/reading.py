@@ -58,7 +58,9 @@ def columns_offset(reader: Reader, place: Place, index: Index, head_dim: int) ->
     return rest if isinstance(rest, int) and rest >= 0 else None
 
 
-def as_heads(rewriter: Rewriter, reader: Reader, place: Place, index: Index, like: Node, heads: int, width: int) -> Value | None:
+def as_heads(
+    rewriter: Rewriter, reader: Reader, place: Place, index: Index, like: Node, heads: int, width: int
+) -> Value | None:
     """The value [B, H, T, D] of which element (b, h, t, d) is the place, made from where it lies."""
     value, at = place
     b, h, t, d = index
@@ -72,7 +74,10 @@ def as_heads(rewriter: Rewriter, reader: Reader, place: Place, index: Index, lik
     nodes = []
     if offset or not equal(value.dims[2], heads * width):
         ends = [offset, offset + heads * width, 2]
-        bounds = [rewriter.constant(f"{like.name}.{n}", np.asarray([v], np.int64)) for n, v in zip(("start", "end", "axis"), ends, strict=True)]
+        bounds = [
+            rewriter.constant(f"{like.name}.{n}", np.asarray([v], np.int64))
+            for n, v in zip(("start", "end", "axis"), ends, strict=True)
+        ]
         nodes.append(rewriter.make("Slice", [value, *bounds], like, domain=""))
         value = nodes[-1].output
     shape = rewriter.constant(f"{like.name}.heads", np.asarray([0, 0, heads, width], np.int64))

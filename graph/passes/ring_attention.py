@@ -51,7 +51,9 @@ class RingAttention(Pass):
         k, v = (find_cache(rewriter, node, i, kv_heads, width) for i in (1, 2))
         counts = (heads, kv_heads, kv_heads)
         operands = zip((node.input(0), k.new, v.new), counts, ("queries", "keys", "values"), strict=True)
-        q_source, k_source, v_source = (find_source(rewriter, reader, node, x, n, width, what) for x, n, what in operands)
+        q_source, k_source, v_source = (
+            find_source(rewriter, reader, node, x, n, width, what) for x, n, what in operands
+        )
         require(v_source.rotation is None and v_source.norm is None, "its values are rotated or normalized")
         require(q_source.rotation == k_source.rotation, "queries and keys are rotated differently")
         rotation = q_source.rotation

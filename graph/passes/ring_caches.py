@@ -17,12 +17,12 @@ CAPACITY = "ring_capacity"
 @dataclass(frozen=True)
 class Cache:
     """new: the keys or values of this step, [B, KV, T, D] or [B, T, KV*D]. past, present: the ring before and after the
-    step. length: tokens in it before the step, where the graph says so. node: what updated it, which goes."""
+    step. length: tokens in it before the step, where the graph's shapes say so. node: what updated it, which goes."""
 
     new: Value
     past: Value
     present: Value
-    length: Dim
+    length: Dim | None
     node: Node | None = None
 
 
@@ -57,13 +57,15 @@ def _scattered(rewriter: Rewriter, node: Node, scatter: Node, what: str) -> Cach
     if where is None:
         raise RejectedError("its cache is always written from slot 0")
     bookkeeping(rewriter, where, "the write index", {"TensorScatter"})
-    return Cache(source, past, scatter.output, 0, scatter)
+    return Cache(source, past, scatter.output, None, scatter)
 
 
 def _joined(rewriter: Rewriter, node: Node, past: Value, index: int, kv_heads: int, width: int) -> Cache:
     """A past [B, KV, P, D], which is a graph input, and the present that the Attention gives out."""
     what = ("keys", "values")[index - 1]
-    require(past in rewriter.inputs and len(past.dims) == 4, f"the past of its {what} is not a graph input [B, KV, P, D]")
+    require(
+        past in rewriter.inputs and len(past.dims) == 4, f"the past of its {what} is not a graph input [B, KV, P, D]"
+    )
     require(all(n is node for n in rewriter.users(past)), f"the past of its {what} is read elsewhere too")
     present = node.outputs[index] if index < len(node.outputs) else None
     require(present is not None and not rewriter.users(present), f"its present {what} are read elsewhere too")

@@ -10,6 +10,7 @@ from tlite_vk.graph.elements.moves import Index, Place
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import INDICES
+from tlite_vk.graph.shape import Dim
 
 from .base import RejectedError, Rewriter, require
 from .reading import columns_offset
@@ -46,7 +47,9 @@ class Source:
     norm: Norm | None
 
 
-def find_source(rewriter: Rewriter, reader: Reader, like: Node, value: Value, heads: int, width: int, what: str) -> Source:
+def find_source(
+    rewriter: Rewriter, reader: Reader, like: Node, value: Value, heads: int, width: int, what: str
+) -> Source:
     """The source of an operand [B, H, T, D] or [B, T, H*D]. Raises RejectedError where it cannot be one."""
     b, h, t, d = _indices(reader, value, heads, width)
     place: Place = (value, (b, h, t, d) if len(value.dims) == 4 else (b, t, h.scaled(width) + d))
@@ -114,8 +117,11 @@ def _rotation(rewriter: Rewriter, node: Node) -> Rotation:
     return Rotation(angles.input(0), interleaved, dim, None, frequencies.tobytes(), float(angles.attributes["scale"]))
 
 
-def check_positions(rewriter: Rewriter, reader: Reader, positions: Value, past: object) -> None:
-    """Raise RejectedError unless the tensor says of row t that it stands at P + t: as an input does, or by its formula."""
+def check_positions(rewriter: Rewriter, reader: Reader, positions: Value, past: Dim | None) -> None:
+    """Raise RejectedError unless the tensor says of row t that it stands at P + t: as an input does, or by its formula.
+
+    past: P as a dimension; None where no shape says it, so that only an input will do.
+    """
     positions = rewriter.resolve(positions)
     if positions in rewriter.inputs:
         require(positions.dtype in INDICES, f"the positions ({positions.name}) are not integers")
@@ -125,6 +131,8 @@ def check_positions(rewriter: Rewriter, reader: Reader, positions: Value, past: 
     source, at = reader.source(positions, index)
     if source in rewriter.inputs and source.dtype in INDICES and at == index:
         return
-    expected = reader.atoms.dim(past) + index[1]  # type: ignore[arg-type]
+    if past is None:
+        raise RejectedError(f"its positions ({positions.name}) are not a graph input")
+    expected = reader.atoms.dim(past) + index[1]
     found = reader.read(positions, index)
     require(found == expected, f"its positions are {found}, not {expected}")

@@ -74,7 +74,8 @@ class Rotary(Pass):
         b, t = reader.index(cos, "bt.")[:2]
         try:
             turns = [
-                _turns_of(reader.read(cos, (b, t, number(k))), reader.read(sin, (b, t, number(k)))) for k in range(pairs)
+                _turns_of(reader.read(cos, (b, t, number(k))), reader.read(sin, (b, t, number(k))))
+                for k in range(pairs)
             ]
             angles = _angles(rewriter, node, turns, (b, t))
         except RejectedError as why:
@@ -161,7 +162,9 @@ def _turns_of(cos: Element, sin: Element) -> tuple[Turn, float]:
 def _pairs(columns: list[_Column]) -> tuple[bool, list[Turn], float]:
     """(interleaved, the turn of each pair, the common factor). Raises RejectedError where pairs do not fit together."""
     rotary = sum(c.turn is not None for c in columns)
-    require(rotary % 2 == 0 and all(c.turn is not None for c in columns[:rotary]), "its rotary part is not at the front")
+    require(
+        rotary % 2 == 0 and all(c.turn is not None for c in columns[:rotary]), "its rotary part is not at the front"
+    )
     half = rotary // 2
     interleaved = rotary > 2 and columns[0].partner == columns[1].own
     for k, column in enumerate(columns[:rotary]):
@@ -177,7 +180,9 @@ def _pairs(columns: list[_Column]) -> tuple[bool, list[Turn], float]:
 def _angles(rewriter: Rewriter, like: Node, turns: list[tuple[Turn, float]], at: Index) -> tuple[Value, Value]:
     """(cos, sin) [B, T, pairs] by one RotaryAngles in front of a node."""
     first, scale = turns[0]
-    require(all(turn.position == first.position and s == scale for turn, s in turns), "its pairs have several positions")
+    require(
+        all(turn.position == first.position and s == scale for turn, s in turns), "its pairs have several positions"
+    )
     atom = first.position.atom
     require(atom is not None and atom.kind == "element", f"its positions {first.position} are not those of a tensor")
     assert atom is not None

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.graphs import Array, Builder, apply, assert_same_results, ops, random_inputs
+from support.llama import Llama, build_llama
 
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import evaluate
@@ -24,7 +25,9 @@ from tlite_vk.graph.passes.linear import Linear
 from tlite_vk.graph.passes.norm_into_linear import NormIntoLinear
 from tlite_vk.graph.passes.quantized_weights import QuantizedWeights
 from tlite_vk.graph.passes.residual import Residual
+from tlite_vk.graph.passes.ring_attention import RingAttention
 from tlite_vk.graph.passes.rms_norm import RmsNorm
+from tlite_vk.graph.pipeline import CLEAN, FUSE
 from tlite_vk.graph.weights import AffineWeight
 
 LENGTHS = {"B": 2, "T": 3}
@@ -580,12 +583,17 @@ def test_near_misses_of_last_row() -> None:
     rejected(b, [y, b.node("Relu", y)], LastRow(), "something reads it", [Linear(), RmsNorm()])
 
 
-def test_inputs_that_nothing_reads_are_dropped() -> None:
-    b = Builder()
-    x, unused, passed = b.input("x", "B"), b.input("unused", "B"), b.input("passed", "B")
-    after, report = apply(b.graph(b.node("Relu", x), passed), GenerationInputs())
-    assert [v.name for v in after.inputs] == ["x", "passed"]
-    assert [f.node for f in report.findings] == [unused.name]
+def test_inputs_and_outputs_that_generation_does_not_need_are_dropped() -> None:
+    graph, _ = apply(build_llama(Llama(layers=1)), *CLEAN, *FUSE, RingAttention())
+    unused, extra = Value("unused", "int64", (1,)), Value("extra", "float32", (1,))
+    graph.inputs.append(unused)
+    graph.nodes.append(Node("Sqrt", [graph.nodes[0].output], [extra], name="extra"))
+    graph.outputs.append(extra)
+    after, report = apply(graph, GenerationInputs())
+    assert [v.name for v in after.inputs] == ["input_ids", "past_key_values.0.key", "past_key_values.0.value"]
+    assert [v.name for v in after.outputs] == ["logits", "present.0.key", "present.0.value"]
+    dropped = {f.node for f in report.findings}
+    assert dropped == {"unused", "extra", "position_ids", "write_indices", "nonpad_kv_seqlen"}
 
 
 # --- the machinery ---------------------------------------------------------------------------------------------------

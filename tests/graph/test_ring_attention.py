@@ -10,8 +10,8 @@ from support.llama import Llama, build_llama, step_inputs
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.ir import Graph, Node, Value
-from tlite_vk.graph.ops.fused import ring_attention
 from tlite_vk.graph.ops.registry import Step
+from tlite_vk.graph.ops.ring import ring_attention
 from tlite_vk.graph.passes.merge_qkv import MergeQkv
 from tlite_vk.graph.passes.ring_attention import RingAttention
 from tlite_vk.graph.pipeline import CLEAN, FUSE, optimize
@@ -161,7 +161,7 @@ def other_heads(graph: Graph) -> None:
 def computed_positions(graph: Graph) -> None:
     source = graph.find_input("position_ids")
     out = Value("computed", "int64", source.shape)
-    graph.nodes.insert(0, Node("Identity", [source], [out], name="shift"))
+    graph.nodes.insert(0, Node("Neg", [source], [out], name="mirror"))
     for node in graph.nodes:
         if node.op == "RotaryEmbedding":
             node.inputs[3] = out
@@ -173,7 +173,6 @@ def computed_positions(graph: Graph) -> None:
         (not_causal, "not causal"),
         (masked, "it has a mask"),
         (linear_scatter, "is not circular"),
-        (positions_elsewhere, "the positions (position_ids) is also read by"),
         (indices_elsewhere, "the write index (write_indices) is also read by"),
         (lengths_elsewhere, "the number of valid keys (nonpad_kv_seqlen) is also read by"),
         (cache_elsewhere, "is read elsewhere too"),
@@ -181,9 +180,8 @@ def computed_positions(graph: Graph) -> None:
         (cache_is_no_output, "is not a graph output"),
         (other_tables, "rotated differently"),
         (unrotated_keys, "rotated differently"),
-        (rotated_elsewhere, "used elsewhere too"),
-        (other_heads, "disagree on the number of heads"),
-        (computed_positions, "is not a graph input"),
+        (other_heads, "rotated as other heads"),
+        (computed_positions, "are not a graph input"),
     ],
 )
 def test_near_misses_are_left_alone(change, why: str) -> None:  # type: ignore[no-untyped-def]
@@ -227,3 +225,11 @@ def test_a_sliding_window_is_kept(left: int) -> None:
     expected = evaluate(graph, inputs)["logits"][:, -1:]
     got = evaluate(fused, {v.name: inputs[v.name] for v in fused.inputs}, Step(5, 4))["logits"]
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [positions_elsewhere, rotated_elsewhere])
+def test_what_else_reads_positions_or_heads_goes_on_reading_them(change) -> None:  # type: ignore[no-untyped-def]
+    graph = clean()
+    change(graph)
+    names, reasons = attempt(graph)
+    assert "tlite.RingAttention" in names and "Identity" in names and reasons == []

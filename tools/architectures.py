@@ -56,7 +56,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen2": _decoder("Qwen2", 96, 160, 6, 3),
     # norms on q and k
     "qwen3": _decoder("Qwen3", 80, 144, 4, 2, head_dim=32),
-    # norms times 1 + w, tanh GELU gate, head size 256, scaled embedding that is the head as well
+    # norms times 1 + w, tanh GELU gate, head size 256, scaled embedding that is also the head
     "gemma": _decoder("Gemma", 96, 192, 2, 1, head_dim=256, tie_word_embeddings=True),
     # interleaved rotary embedding of half of each head, fused gate and up
     "glm": _decoder("Glm", 96, 152, 4, 2, head_dim=32, partial_rotary_factor=0.5, attention_bias=True),
@@ -122,8 +122,9 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
     heads = {id(head.weight) for head in (model.get_output_embeddings(),) if head is not None}
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     transposed = {id(module.weight) for module in model.modules() if type(module).__name__ == "Conv1D"}
+    tied = bool(heads & embeddings)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
                 parameter += 0.2 * noise
@@ -131,5 +132,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
                 parameter.copy_(noise / math.sqrt(parameter.shape[-1]) if id(parameter) in heads else noise)
             else:
                 rows = parameter.shape[0] if id(parameter) in transposed else parameter[0].numel()
-                gain = 4.0 if id(parameter) in heads else 1.0
+                # With one matrix for embedding and head, a model of weak layers only repeats its last token.
+                branch = tied and name.endswith(("o_proj.weight", "down_proj.weight"))
+                gain = 4.0 if id(parameter) in heads else 10.0 if branch else 1.0
                 parameter.copy_(noise * (gain / math.sqrt(rows)))

@@ -1,6 +1,6 @@
 """Exported decoders generate: greedy tokens equal to those of torch's forward pass over all tokens, without a cache.
 
-A sliding window is the same band mask in that pass, so that a ring that has wrapped is tested against the whole text."""
+A sliding window is the same band mask in that pass, so that a wrapped ring is tested against the whole text."""
 
 from collections.abc import Callable
 from pathlib import Path

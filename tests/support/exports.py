@@ -68,7 +68,7 @@ class Lengths:
 
 
 def feed(name: str, at: Lengths, past: bool) -> Arrays:
-    """Random inputs. In a batch the first sequence is padded on its left, the second on its right, where it has room."""
+    """Random inputs. In a batch the first sequence is padded on its left, the second on its right."""
     rng = np.random.default_rng([at.batch, at.tokens, at.cached])
     config: Any = model_of(name).config
     if name == "vit":

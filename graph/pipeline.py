@@ -118,7 +118,7 @@ def optimize(
 
 
 def _check_rows(graph: Graph) -> None:
-    """Raise GraphError where rows see each other other than through attention: a prompt cannot be cut into steps then."""
+    """Raise GraphError where rows meet elsewhere than in attention: a prompt cannot be cut into steps then."""
     symbol = find_roles(graph).tokens
     why = mixes_rows(graph, symbol) if symbol is not None else ""
     if why:

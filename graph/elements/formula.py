@@ -11,8 +11,8 @@ from .polynomial import ONE, Atom, Polynomial, number
 
 @dataclass(frozen=True)
 class Formula:
-    """kind "all" or "any": `parts` hold formulas (none: true, false). "not": one. "at_least_0": a polynomial of integers.
-    "nonzero": an atom."""
+    """kind "all" or "any": `parts` are formulas (none: true, false). "not": one formula. "at_least_0": a polynomial of
+    integers. "nonzero": an atom."""
 
     kind: str
     parts: frozenset[Any]

@@ -240,7 +240,7 @@ def upper(p: Polynomial, atoms: Atoms) -> Polynomial | None:
         for a in monomial:
             if a.kind != "symbol" and a.extent is None:
                 return None
-            part = part * (of(a) if a.kind == "symbol" else atoms.dim(a.extent) - ONE)  # type: ignore[arg-type]
+            part = part * (of(a) if a.kind == "symbol" else atoms.dim(a.extent) - ONE)
         bound = bound + part
     return bound
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import FLOATS, INDICES, from_onnx
@@ -30,6 +32,7 @@ from .moves import Index, Place, axes_of, broadcast, moved
 from .polynomial import ONE, ZERO, Atoms, Polynomial, number, of
 
 MAX_TERMS = 4  # products that are summed one by one
+MAX_COMPARED = 1 << 16  # elements of a constant that are looked at
 Rule = Callable[["Reader", Node, Index], "Element | None"]
 
 
@@ -111,15 +114,27 @@ class Reader:
                 if not 0 <= a < array.shape[axis]:
                     return None
                 array = array.take([int(a)], axis)
-        if array.size == 0 or array.size > 1 << 16 or (array.size > 1 and not bool((array == array.flat[0]).all())):
+        if array.size == 0 or array.size > MAX_COMPARED:
             return None
-        return _typed(value, number(array.reshape(-1)[0].item()))
+        if bool((array == array.flat[0]).all()):
+            return _typed(value, number(array.flat[0].item()))
+        return _progression(array, index)
 
     def operand(self, node: Node, i: int, index: Index) -> Element | None:
         """The element of an input that is broadcast to the node's output."""
         value = node.input(i)
         place = broadcast(index, value.dims, node.output.dims)
         return None if place is None else self.read(value, place)
+
+
+def _progression(array: npt.NDArray[Any], index: Index) -> Element | None:
+    """Integers that grow evenly along one axis, as a folded Range does."""
+    axes = [axis for axis, extent in enumerate(array.shape) if extent > 1]
+    line = array.reshape(-1)
+    if len(axes) != 1 or array.dtype.kind not in "iu" or len(np.unique(np.diff(line.astype(np.int64)))) != 1:
+        return None
+    first, step = int(line[0]), int(line[1]) - int(line[0])
+    return index[axes[0]].scaled(step) + number(first)
 
 
 def _typed(value: Value, p: Polynomial) -> Element:

@@ -55,8 +55,8 @@ def ring_attention(
     q, k, v: [B, T, >= offset + heads * head_dim]; row t is the token at position step.position + t; rows from step.rows
     on are padding (they write nothing; their output is zero). Caches [B, C, kv_heads * head_dim]: position p lives in
     slot p mod C. A query at position p sees positions in (p - window, p], all of them where window is 0.
-    cos, sin: [positions, rotary_dim / 2]. q_norm, k_norm: [head_dim], scales of an RMS norm over each head, before it is
-    rotated. Returns y [B, T, heads * head_dim] and the caches with the new rows.
+    cos, sin: [positions, rotary_dim / 2]. q_norm, k_norm: [head_dim], scales of an RMS norm over each head, before
+    it is rotated. Returns y [B, T, heads * head_dim] and the caches with the new rows.
     """
     batch, padded, capacity = q.shape[0], q.shape[1], k_cache.shape[1]
     rows = padded if step.rows is None else step.rows

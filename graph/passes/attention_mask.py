@@ -1,4 +1,4 @@
-"""A mask that is causal, a sliding window, padding of keys, or all of these -> attributes of the Attention, and padding.
+"""A mask that is causal, a sliding window, padding of keys, or all of these -> attributes of Attention, and padding.
 
 What the mask says is read from how it is computed: element (b, h, i, j) as a formula of i and j, which must be a
 conjunction of j <= i + P, j > i + P - W and conditions on the key alone. So the mask [B, 1, T, S] itself disappears.

@@ -39,13 +39,15 @@ def _factors(rewriter: Rewriter, node: Node) -> tuple[list[Value], float]:
     """The factors of a product of at most two tensors and numbers, with the product of the numbers."""
     found: list[Value] = []
     scale, pending = 1.0, [v for v in node.inputs if v is not None]
+    alone = _number_in(node)  # so the other operand is the product of both tensors
     while pending:
         value = rewriter.resolve(pending.pop(0))
         by = scalar(value)
         inner = rewriter.maker(value, "Mul", "Div")
         if by is not None:
             scale *= by
-        elif inner is not None and _number_in(inner) and rewriter.used_once(value):
+        elif inner is not None and (_number_in(inner) or (alone and inner.op == "Mul")) and rewriter.used_once(value):
+            alone = False
             if inner.op == "Div":
                 scale, pending = scale / (scalar(inner.input(1)) or 1.0), [inner.input(0), *pending]
             else:

@@ -1,4 +1,4 @@
-"""(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + bias, written out -> LayerNormalization over the last axis.
+"""(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + bias over the last axis -> LayerNormalization.
 
 The square is Pow(d, 2) or Mul(d, d); the root divides, or its reciprocal multiplies; scale and bias are constants [K].
 """

@@ -1,7 +1,7 @@
 """Generation graphs: rows of a table at the positions -> PositionEmbedding, whose positions are the runtime's own.
 
-Nothing in a graph tells a learned position from, say, a token type: both are integers that pick rows of a table. So this
-goes by the name that exporters give the input.
+Nothing in a graph tells a learned position from, say, a token type: both are integers that pick rows of a table. So
+this goes by the name that exporters give the input.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Attention over caches of the graph -> RingAttention, which rotates, normalizes and caches in place.
 
 Caches may be TensorScatter into graph inputs, pasts that an Attention extends, or none, where the graph always sees all
-tokens: then they are added. The node's positions are the runtime's own: row t stands at position P + t, one sequence, no
-padding. So the graph's positions, lengths and padding mask must say the same, or be inputs; they disappear.
+tokens: then they are added. The node's positions are the runtime's own: row t stands at position P + t, one sequence,
+no padding. So the graph's positions, lengths and padding mask must say the same, or be inputs; they disappear.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tlite_vk.graph.elements.formula import Formula
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import INDICES
@@ -138,8 +139,10 @@ def _is_padding(rewriter: Rewriter, reader: Reader, node: Node) -> bool:
     if len(mask.dims) != 4 or mask.dtype != "bool":
         return False
     found = reader.read(mask, tuple(reader.atoms.index(f"mask{i}", d) for i, d in enumerate(mask.dims)))
-    atom = getattr(found, "kind", "") == "nonzero" and found.part  # type: ignore[union-attr]
-    return bool(atom) and atom.key[1] in rewriter.inputs and atom.key[1].dtype in (*INDICES, "bool")
+    if not isinstance(found, Formula) or found.kind != "nonzero":
+        return False
+    source: Value = found.part.key[1]
+    return source in rewriter.inputs and source.dtype in (*INDICES, "bool")
 
 
 def _norms(q: Source, k: Source, attributes: dict[str, Any]) -> list[Value | None]:

@@ -1,8 +1,9 @@
 """Rotary embedding, however it is written out -> RotaryEmbedding(x, RotaryAngles(positions, frequencies)).
 
-Every element (b, h, t, d) of the queries and keys of an Attention is read as an expression. It is a rotation where it is
-x[d] cos(f p) - x[d'] sin(f p), or the other member of that pair; pairs lie half a rotary part apart, or side by side
-(interleaved); elements behind the rotary part are x[d]. A RotaryEmbedding whose tables are computed gets RotaryAngles too.
+Every element (b, h, t, d) of the queries and keys of an Attention is read as an expression. It is a rotation where that
+is x[d] cos(f p) - x[d'] sin(f p), or the other member of that pair; pairs lie half a rotary part apart, or side by side
+(interleaved); elements behind the rotary part are x[d]. A RotaryEmbedding whose tables are computed gets RotaryAngles
+too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class _Column:
-    """One element of a rotated head: scale * (x[own] cos(turn) + sign x[partner] sin(turn)), or x[own] without a turn."""
+    """One element of a rotated head: scale * (x[own] cos(turn) + sign x[partner] sin(turn)); without a turn, x[own]."""
 
     own: Place
     partner: Place | None = None
@@ -81,7 +82,7 @@ class Rotary(Pass):
         except RejectedError as why:
             rewriter.reject(node, str(why))
             return
-        inputs = [node.input(0), *angles]
+        inputs: list[Value | None] = [node.input(0), *angles]
         rewriter.replace(
             node, rewriter.make("RotaryEmbedding", inputs, node, node.attributes, domain="", outputs=node.outputs)
         )
@@ -89,7 +90,7 @@ class Rotary(Pass):
 
 
 def _rotation(rewriter: Rewriter, reader: Reader, maker: Node, value: Value) -> Node:
-    """The RotaryEmbedding that computes the value [B, H, T, D]. Raises RejectedError, without a reason where it is none."""
+    """The RotaryEmbedding that makes [B, H, T, D]. Raises RejectedError, with no reason where it is nothing alike."""
     heads, width = value.dims[1], value.dims[3]
     require(isinstance(heads, int) and isinstance(width, int), "")
     assert isinstance(heads, int) and isinstance(width, int)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES, DECODERS
+from exporting.architectures import ARCHITECTURES, DECODERS
 from support.exports import Greedy, Variant, greedy, variants
 
 from tlite_vk.device import Device

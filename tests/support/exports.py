@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from architectures import ARCHITECTURES, DECODERS, build
-from export_model import EXPORTER_FAULTS, EXPORTERS, Decoder, Encoder, export_module, past_shapes
+from exporting.architectures import ARCHITECTURES, DECODERS, build
+from exporting.export import EXPORTER_FAULTS, EXPORTERS, Decoder, Encoder, export_module, past_shapes
 from transformers.cache_utils import DynamicCache
 
 Array = npt.NDArray[Any]

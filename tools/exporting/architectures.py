@@ -1,4 +1,4 @@
-"""Small models of transformers' architectures with random weights, for `export_model.py` and the tests.
+"""Small models of transformers' architectures with random weights, for tools/export_model.py and the tests.
 
 Sizes are small and not all powers of two; weights are scaled so that every layer, norm and bias matters."""
 

@@ -11,13 +11,17 @@ into Concat(past, new) changes nothing: the pass `unpadded` relies on that for g
 of rows that are padding means nothing, and so do slots of the cache behind a sequence's last token.
 
 Two differences: position_ids are taken as they are in a first prompt too, where onnxruntime counts on from the first;
-and a past that is longer than its sequences makes a present of P + T slots, never the same buffer.
+and a past that is longer than its sequences makes a present of P + T slots. A model that declares its present as long
+as its past, to keep both in one buffer, is refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import exact_div
+from tlite_vk.graph.shape import Shape, exact_div
 
 from .body import Body, rewrites
 
@@ -98,6 +102,20 @@ def group_query_attention(body: Body, node: Node) -> None:
         _scattered(body, x, past, write, i, kv_heads) for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
     ]
     body.end("Attention", q, *present, bias, None, None, valid, **attributes)
+
+
+def refuse_shared_buffers(node: Node, declared: Mapping[str, Shape]) -> None:
+    """Raise GraphError where the node's present is declared to be as long as its past. declared: shapes by name."""
+    past = node.optional(3)
+    if node.op != "GroupQueryAttention" or past is None or past.shape is None or len(past.shape) != 4:
+        return
+    for present in node.outputs[1:3]:
+        shape = declared.get(present.name, ())
+        if len(shape) == 4 and shape[2] == past.shape[2]:
+            raise GraphError(
+                f"{node}: past and present share a buffer of {shape[2]} slots, which is not supported; "
+                "export the model with a past that grows"
+            )
 
 
 def _refuse_variants(body: Body, node: Node) -> None:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.contrib_cases import Case, all_cases
-from support.onnx_models import run_onnxruntime
+from support.contrib_cases import all_cases
+from support.onnx_models import Case, run_onnxruntime
 
 from tlite_vk.device import Device
 from tlite_vk.graph.onnx_load import from_proto

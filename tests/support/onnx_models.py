@@ -6,7 +6,8 @@ y = m.node("QuickGelu", x, domain=CONTRIB)
 proto = m.proto(y)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,21 @@ def run_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict
     session = onnxruntime_session(model)
     names = [v.name for v in session.get_outputs()]
     return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+
+
+# Rows of the result that mean something; a padded row does not. By default all.
+Valid = Callable[[str, Array], Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its inputs. valid(output name, array): the part of an output that is compared."""
+
+    name: str
+    model: onnx.ModelProto
+    inputs: Mapping[str, Array]
+    valid: Valid = lambda name, array: array
+
+
+def floats(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)

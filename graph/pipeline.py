@@ -37,6 +37,7 @@ from .passes.residual import Residual
 from .passes.ring_attention import LONG, RingAttention
 from .passes.rms_norm import RmsNorm
 from .passes.rotary import Rotary
+from .passes.unpadded import Unpadded
 from .roles import find_roles
 from .rows import mixes_rows
 
@@ -68,7 +69,8 @@ FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 
 def generation_passes(positions: int, every_row: bool) -> tuple[Pass, ...]:
     last = () if every_row else (LastRow(),)
-    return RingAttention(positions), PositionEmbedding(), Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
+    ring = Unpadded(), RingAttention(positions), PositionEmbedding()
+    return *ring, Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
 
 
 def optimize(

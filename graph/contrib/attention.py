@@ -99,9 +99,12 @@ def group_query_attention(body: Body, node: Node) -> None:
         return
     valid = body("Add", write, _length(body, q))
     present = [
-        _scattered(body, x, past, write, i, kv_heads) for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
+        _scattered(body, _heads(body, x, kv_heads), past, write, i)
+        for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
     ]
-    body.end("Attention", q, *present, bias, None, None, valid, **attributes)
+    del attributes["q_num_heads"], attributes["kv_num_heads"]
+    y = body("Attention", _heads(body, q, heads), *present, bias, None, None, valid, **attributes)
+    body.end("Reshape", body("Transpose", y, perm=[0, 2, 1, 3]), body.ints(0, 0, -1))
 
 
 def refuse_shared_buffers(node: Node, declared: Mapping[str, Shape]) -> None:
@@ -179,10 +182,13 @@ def _rotated(body: Body, node: Node, x: Value, positions: Value, heads: int) -> 
     return body("RotaryEmbedding", x, cos, sin, positions, **attributes)
 
 
-def _scattered(body: Body, new: Value, past: Value | None, write: Value, output: int, heads: int) -> Value:
-    """Output `output`: the past with the new rows [B, T, KV*D] written behind each sequence, [B, KV, P + T, D]."""
-    split = body("Reshape", new, body.ints(0, 0, heads, -1))
-    rows = body("Transpose", split, perm=[0, 2, 1, 3])
+def _heads(body: Body, x: Value, heads: int) -> Value:
+    """[B, T, H*D] as [B, H, T, D]."""
+    return body("Transpose", body("Reshape", x, body.ints(0, 0, heads, -1)), perm=[0, 2, 1, 3])
+
+
+def _scattered(body: Body, rows: Value, past: Value | None, write: Value, output: int) -> Value:
+    """Output `output`: the past with the new rows [B, KV, T, D] written behind each sequence, [B, KV, P + T, D]."""
     return body.end("TensorScatter", body("Concat", past, rows, axis=2), rows, write, output=output, axis=2)
 
 

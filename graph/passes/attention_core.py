@@ -49,9 +49,13 @@ class AttentionCore(Pass):
     def _ungroup(self, rewriter: Rewriter, node: Node) -> None:
         """Keys and values that were repeated for the heads of a group, from before that."""
         heads, reader = node.input(0).dims[1], reader_of(rewriter)
-        if node.optional(4) is not None or not isinstance(heads, int):
+        if node.optional(4) is not None or not isinstance(heads, int) or node.input(1).dims[1] != heads:
             return
-        k, v = (_heads(reader, rewriter, node.input(i), heads, "bhjd", node) for i in (1, 2))
+        try:
+            k, v = (_heads(reader, rewriter, node.input(i), heads, "bhjd", node) for i in (1, 2))
+        except RejectedError as why:
+            rewriter.reject(node, str(why))
+            return
         if k[0] is node.input(1) and v[0] is node.input(2):
             return
         if k[1] != 1.0 or v[1] != 1.0 or not equal(k[0].dims[1], v[0].dims[1]):

@@ -1,9 +1,10 @@
-"""Attention over caches where each sequence has a length of its own -> over past and new rows: generation has one sequence
-and no padding.
+"""Attention over caches of sequences that each have a length of their own -> over past and new rows: in generation
+there is one sequence, without padding.
 
-TensorScatter(Concat(past, new), new, write), as GroupQueryAttention is rewritten (`contrib.attention`), puts the new rows
-of a sequence right behind its own tokens. Where write is the length P of the past, that is Concat(past, new). It must come
-to P where the inputs [B, P + T] of integers that say which tokens are valid are 1 throughout, or be counted from an input.
+TensorScatter(Concat(past, new), new, write), as GroupQueryAttention is rewritten (`contrib.attention`), puts the new
+rows of a sequence right behind its own tokens. Where write is the length P of the past, that is Concat(past, new). It
+must come to P where the inputs [B, P + T] of integers that say which tokens are valid are 1 throughout, or be counted
+from an input.
 """
 
 from __future__ import annotations

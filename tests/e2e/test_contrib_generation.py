@@ -1,4 +1,4 @@
-"""Models as onnxruntime's model builder writes them, generating with the KV ring, against onnxruntime's own greedy choice."""
+"""Models as onnxruntime's model builder writes them, generating with the KV ring, against onnxruntime."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +10,17 @@ from support.builder_llama import BuilderLlama, build_builder_llama
 from support.onnx_models import Array, onnxruntime_session
 
 from tlite_vk.device import Device
-from tlite_vk.errors import ModelError
 from tlite_vk.generate import load
-from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.onnx_load import from_proto
 from tlite_vk.graph.pipeline import optimize
 
 TOKENS, MARGIN = 32, 1e-3
 FORMS = {
     "4-bits": BuilderLlama(),
-    "4-bits-zero-128": BuilderLlama(block=128, hidden=128, zero="packed", packed=True),
-    "8-bits-tied": BuilderLlama(bits=8, table="tied", bias=True),
-    "head-norms": BuilderLlama(head_norms=True, table="codes"),
+    "4-bits-zero-128": BuilderLlama(block=128, hidden=128, heads=8, zero="packed", packed=True),
+    "ragged": BuilderLlama(hidden=80, inner=104, block=32),
+    "8-bits-tied": BuilderLlama(bits=8, table="tied", bias=True, seed=7),
+    "head-norms": BuilderLlama(head_norms=True, table="codes", seed=7),
     "interleaved-nodes": BuilderLlama(turn="nodes", interleaved=1, lengths="inputs"),
     "partial-floats": BuilderLlama(bits=0, head_dim=32, rotary=16),
     "window": BuilderLlama(window=24),
@@ -70,6 +69,7 @@ def test_greedy_tokens_are_those_of_onnxruntime(device: Device, tmp_path: Path, 
             prompt = [int(i) for i in np.random.default_rng(count).integers(0, config.vocabulary, count)]
             expected = [pair for pair, _ in zip(reference.tokens(prompt), range(TOKENS), strict=False)]
             assert min(margin for _, margin in expected) > MARGIN, count
+            assert len({token for token, _ in expected}) > 4, count
             assert list(ours.generate_tokens(prompt, max_tokens=TOKENS)) == [token for token, _ in expected], count
 
 
@@ -82,5 +82,5 @@ def test_a_layer_takes_five_nodes_at_decode(form: str, tokens: int | None) -> No
         "input_ids",
         *(f"past_key_values.{i}.{s}" for i in range(config.layers) for s in ("key", "value")),
     ]
-    if tokens == 1:
+    if tokens == 1 and form != "ragged":  # inputs of ragged weights are padded first
         assert len(graph.nodes) == 5 * config.layers + 2

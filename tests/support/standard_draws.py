@@ -1,12 +1,14 @@
 """Random forms of the operators that transformers use since opset 23, as ONNX models with inputs."""
 
+from typing import Any
+
 import numpy as np
-from support.onnx_models import Case, OnnxModel, floats
+from support.onnx_models import Array, Case, OnnxModel, floats
 
 OPSET = 25  # Attention has windows since then
 
 
-def attention(seed: int) -> Case:
+def attention(seed: int, dtype: Any = np.float32) -> Case:
     """Attention of any rank, heads, mask, past, and what else goes with them."""
     rng = np.random.default_rng(seed)
     pick, m = rng.integers, OnnxModel(OPSET)
@@ -16,10 +18,11 @@ def attention(seed: int) -> Case:
     keeps_past = bool(pick(2))
     counted = not keeps_past and pick(3) == 0
     total = columns + (past if keeps_past else 0)
-    names = []
-    inputs = {}
+    names: list[str] = []
+    inputs: dict[str, Array] = {}
 
-    def feed(name: str, array: np.ndarray, *dims: int | str) -> None:
+    def feed(name: str, array: Array, *dims: int | str) -> None:
+        array = array.astype(dtype) if array.dtype == np.float32 else array
         inputs[name] = array
         names.append(m.input(name, array.dtype, *dims))
 

@@ -27,7 +27,7 @@ def test_random_forms(device: Device, case: Case) -> None:
 
 
 @pytest.mark.parametrize("precision", [None, 1, 10])
-@pytest.mark.parametrize("seed", [0, 5, 7])
+@pytest.mark.parametrize("seed", [0, 6, 7])
 def test_halves(device: Device, seed: int, precision: int | None) -> None:
     """The device computes in float32, whatever the precision that the softmax asks for."""
     case = attention(seed, np.float16)
@@ -41,7 +41,7 @@ def test_halves(device: Device, seed: int, precision: int | None) -> None:
 
 def test_raw_scores_have_no_soft_cap(device: Device) -> None:
     """As the standard's text has it and onnxruntime does; onnx's reference evaluator gives capped ones."""
-    case = attention(4)
+    case = attention(6)
     node = case.model.graph.node[0]
     kept = [a for a in node.attribute if a.name != "qk_matmul_output_mode"]
     del node.attribute[:]

@@ -13,13 +13,12 @@ def tables(rotary: int, positions: int = 40) -> list[Array]:
 
 def rotary(name: str, positions: Array, shape: tuple[int, ...], width: int, **attributes: Any) -> Case:
     """x of `shape`, 3-D or 4-D; `width` is how many elements of a head turn."""
-    rng = np.random.default_rng(3)
-    m = OnnxModel()
-    m.input("x", np.float32, "B", *(("T", shape[2]) if len(shape) == 3 else (shape[1], "T", shape[3])))
-    m.input("positions", np.int64, *(("B", "T") if positions.ndim == 2 else (1,)))
-    inputs = ["x", "positions", *(m.constant(t) for t in tables(width))]
-    m.several("RotaryEmbedding", *inputs, outputs=["y"], domain=CONTRIB, **attributes)
-    return Case(name, m.proto("y"), {"x": floats(rng, *shape), "positions": positions.astype(np.int64)})
+    rng, m = np.random.default_rng(3), OnnxModel()
+    x = m.feed("x", floats(rng, *shape), "B", *(("T", shape[2]) if len(shape) == 3 else (shape[1], "T", shape[3])))
+    at = m.feed("positions", positions.astype(np.int64), *(("B", "T") if positions.ndim == 2 else (1,)))
+    turn = [m.constant(t) for t in tables(width)]
+    m.several("RotaryEmbedding", x, at, *turn, outputs=["y"], domain=CONTRIB, **attributes)
+    return m.case(name, "y")
 
 
 def rotary_cases() -> list[Case]:
@@ -36,56 +35,49 @@ def rotary_cases() -> list[Case]:
     ]
 
 
+HEADS, KV_HEADS = 4, 2
+
+
 def grouped(name: str, batch: int, tokens: int, past: int, lengths: list[int] | None = None, **options: Any) -> Case:
     """GroupQueryAttention of 4 heads over 2. lengths: valid tokens of each sequence after the step, all by default.
 
     options: packed, rotary (elements of a head that turn, 0 for none), bias, positions, size, no_past, and attributes.
     """
-    rng = np.random.default_rng(tokens + past)
-    heads, kv, size = 4, 2, options.pop("size", 16)
-    valid = lengths or [past + tokens] * batch
-    total = max(valid)
-    m, inputs, names = OnnxModel(), dict[str, Array](), []
-
-    def feed(name: str, array: Array, *dims: int | str) -> None:
-        inputs[name] = array
-        names.append(m.input(name, array.dtype, *dims))
-
-    if options.pop("packed", False):
-        feed("q", floats(rng, batch, tokens, (heads + 2 * kv) * size), "B", "T", (heads + 2 * kv) * size)
-        names += ["", ""]
-    else:
-        for key, n in (("q", heads), ("k", kv), ("v", kv)):
-            feed(key, floats(rng, batch, tokens, n * size), "B", "T", n * size)
+    rng, m = np.random.default_rng(tokens + past), OnnxModel()
+    size, valid = options.pop("size", 16), lengths or [past + tokens] * batch
+    names = _operands(m, rng, (batch, tokens), size, options.pop("packed", False))
     if options.pop("no_past", False):
         names += ["", ""]
     else:
-        for key in ("past_k", "past_v"):
-            feed(key, floats(rng, batch, kv, past, size), "B", kv, "P", size)
-    feed("lengths", np.array(valid, np.int32) - 1, "B")
-    feed("total", np.array(total, np.int32))
+        caches = [floats(rng, batch, KV_HEADS, past, size) for _ in range(2)]
+        names += [m.feed(f"past_{n}", a, "B", KV_HEADS, "P", size) for n, a in zip("kv", caches, strict=True)]
+    names.append(m.feed("lengths", np.array(valid, np.int32) - 1, "B"))
+    names.append(m.feed("total", np.array(max(valid), np.int32)))
     turning = options.pop("rotary", size)
     names += [m.constant(t) for t in tables(turning)] if turning else ["", ""]
     positions, bias = options.pop("positions", None), options.pop("bias", None)
-    names.append("")
-    if positions is not None:
-        names.pop()
-        feed("positions", np.array(positions, np.int64), "B", "T")
+    names.append("" if positions is None else m.feed("positions", np.array(positions, np.int64), "B", "T"))
     if bias is not None:
-        feed("bias", floats(rng, *bias, tokens, total), *bias, "T", "S")
-    while not names[-1]:
-        names.pop()
-    m.several(
-        "GroupQueryAttention", *names, outputs=["y", "present_k", "present_v"], domain=CONTRIB,
-        num_heads=heads, kv_num_heads=kv, do_rotary=int(turning > 0), **options,
-    )  # fmt: skip
+        names.append(m.feed("bias", floats(rng, *bias, tokens, max(valid)), *bias, "T", "S"))
+    outputs = ["y", "present_k", "present_v"]
+    attributes = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, "do_rotary": int(turning > 0), **options}
+    m.several("GroupQueryAttention", *names, outputs=outputs, domain=CONTRIB, **attributes)
 
     def meaningful(name: str, array: Array) -> Array:
         rows = [min(tokens, n) if past == 0 else tokens for n in valid]  # padding of a first prompt is on the right
-        parts = [a[:n] if name == "y" else a[:, :v].reshape(-1) for a, n, v in zip(array, rows, valid, strict=True)]
+        parts = [a[:n] if name == "y" else a[:, :v] for a, n, v in zip(array, rows, valid, strict=True)]
         return np.concatenate([p.reshape(-1) for p in parts])
 
-    return Case(name, m.proto("y", "present_k", "present_v"), inputs, meaningful)
+    return m.case(name, *outputs, valid=meaningful)
+
+
+def _operands(m: OnnxModel, rng: np.random.Generator, lead: tuple[int, int], size: int, packed: bool) -> list[str]:
+    """query, key and value, or all in the first."""
+    if packed:
+        width = (HEADS + 2 * KV_HEADS) * size
+        return [m.feed("q", floats(rng, *lead, width), "B", "T", width), "", ""]
+    counts = {"q": HEADS, "k": KV_HEADS, "v": KV_HEADS}
+    return [m.feed(key, floats(rng, *lead, n * size), "B", "T", n * size) for key, n in counts.items()]
 
 
 def grouped_cases() -> list[Case]:
@@ -120,41 +112,29 @@ def grouped_cases() -> list[Case]:
 
 
 def multi_head(name: str, past: int = 0, keys: int = 3, **options: Any) -> Case:
-    """MultiHeadAttention of 2 sequences, 3 rows and 4 heads of 8. options: bias, mask, added, and attributes."""
-    rng = np.random.default_rng(5)
+    """MultiHeadAttention of 2 sequences, 3 rows and 4 heads of 8; options: crossed, bias, mask, added, attributes."""
+    rng, m = np.random.default_rng(5), OnnxModel()
     batch, rows, heads, size = 2, 3, 4, 8
-    width, m, inputs, names = heads * size, OnnxModel(), dict[str, Array](), []
-
-    def feed(name: str, array: Array, *dims: int | str) -> None:
-        inputs[name] = array
-        names.append(m.input(name, array.dtype, *dims))
-
-    feed("q", floats(rng, batch, rows, width), "B", "T", width)
+    width = heads * size
+    names = [m.feed("q", floats(rng, batch, rows, width), "B", "T", width)]
     crossed = options.pop("crossed", False)
     for key in ("k", "v"):
         if crossed:
-            feed(key, floats(rng, batch, heads, keys, size), "B", heads, "K", size)
+            names.append(m.feed(key, floats(rng, batch, heads, keys, size), "B", heads, "K", size))
         else:
-            feed(key, floats(rng, batch, keys, width), "B", "K", width)
+            names.append(m.feed(key, floats(rng, batch, keys, width), "B", "K", width))
     names.append(m.constant(floats(rng, 3 * width)) if options.pop("bias", False) else "")
-    mask = options.pop("mask", None)
-    if mask is None:
-        names.append("")
-    else:
-        feed("mask", np.array(mask, np.int32), "B", *("T" for _ in range(np.ndim(mask) - 2)), "S")
-    if options.pop("added", False):
-        feed("added", floats(rng, 1, heads, rows, past + keys), 1, heads, "T", "S")
-    else:
-        names.append("")
+    mask = np.array(options.pop("mask", 0), np.int32)
+    names.append(m.feed("mask", mask, *(("B", "S") if mask.ndim == 2 else ("B", "T", "S"))) if mask.ndim else "")
+    added = floats(rng, 1, heads, rows, past + keys)
+    names.append(m.feed("added", added, 1, heads, "T", "S") if options.pop("added", False) else "")
     outputs = ["y"]
     if past:
-        for key in ("past_k", "past_v"):
-            feed(key, floats(rng, batch, heads, past, size), "B", heads, "P", size)
+        caches = [floats(rng, batch, heads, past, size) for _ in range(2)]
+        names += [m.feed(f"past_{n}", a, "B", heads, "P", size) for n, a in zip("kv", caches, strict=True)]
         outputs += ["present_k", "present_v"]
-    while not names[-1]:
-        names.pop()
     m.several("MultiHeadAttention", *names, outputs=outputs, domain=CONTRIB, num_heads=heads, **options)
-    return Case(f"multi-head-{name}", m.proto(*outputs), inputs)
+    return m.case(f"multi-head-{name}", *outputs)
 
 
 def multi_head_cases() -> list[Case]:
@@ -167,6 +147,7 @@ def multi_head_cases() -> list[Case]:
         multi_head("causal", unidirectional=1),
         multi_head("mask", keys=5, mask=padding),
         multi_head("mask-value", keys=5, mask=padding, mask_filter_value=-2.0),
+        multi_head("mask-rows", keys=5, mask=[[p] * 3 for p in padding]),
         multi_head("mask-added", keys=5, mask=padding, added=True),
         multi_head("added", keys=5, added=True),
         multi_head("past", past=4),

@@ -16,15 +16,14 @@ def simple(
 
     The leading axes of rank 3 are symbolic, except in products.
     """
-    rng = np.random.default_rng(len(name))
-    m, inputs = OnnxModel(), {}
+    rng, m = np.random.default_rng(len(name)), OnnxModel()
     for i, shape in enumerate(shapes):
-        inputs[f"x{i}"] = floats(rng, *shape)
         symbolic = len(shape) == 3 and op != "FusedMatMul"
-        m.input(f"x{i}", np.float32, *("BT"[j] if symbolic and j < 2 and d > 1 else d for j, d in enumerate(shape)))
+        dims = ("BT"[j] if symbolic and j < 2 and d > 1 else d for j, d in enumerate(shape))
+        m.feed(f"x{i}", floats(rng, *shape), *dims)
     names = ["y", "", "", "sum"][:outputs]
-    m.several(op, *inputs, outputs=names, domain=domain, **a)
-    return Case(name, m.proto(*(n for n in names if n)), inputs)
+    m.several(op, *m.fed, outputs=names, domain=domain, **a)
+    return m.case(name, *(n for n in names if n))
 
 
 def elementwise_cases() -> list[Case]:

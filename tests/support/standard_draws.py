@@ -3,73 +3,68 @@
 from typing import Any
 
 import numpy as np
-from support.onnx_models import Array, Case, OnnxModel, floats
+from support.onnx_models import Case, OnnxModel, floats
 
 OPSET = 25  # Attention has windows since then
 
 
 def attention(seed: int, dtype: Any = np.float32) -> Case:
     """Attention of any rank, heads, mask, past, and what else goes with them."""
-    rng = np.random.default_rng(seed)
-    pick, m = rng.integers, OnnxModel(OPSET)
-    flat, past, batch = bool(pick(2)), int(pick(0, 5)), int(pick(1, 4))
+    rng, m = np.random.default_rng(seed), OnnxModel(OPSET)
+    pick = rng.integers
+    batch, rows, columns, past = (int(pick(low, high)) for low, high in ((1, 4), (1, 8), (1, 10), (0, 5)))
+    flat, kept = bool(pick(2)), ("", "past", "counted")[pick(3)]
     kv, size, value_size = int(pick(1, 3)), 2 * int(pick(1, 6)), int(pick(1, 9))
-    heads, rows, columns = kv * int(pick(1, 4)), int(pick(1, 8)), int(pick(1, 10))
-    keeps_past = bool(pick(2))
-    counted = not keeps_past and pick(3) == 0
-    total = columns + (past if keeps_past else 0)
+    heads = kv * int(pick(1, 4))
     names: list[str] = []
-    inputs: dict[str, Array] = {}
-
-    def feed(name: str, array: Array, *dims: int | str) -> None:
-        array = array.astype(dtype) if array.dtype == np.float32 else array
-        inputs[name] = array
-        names.append(m.input(name, array.dtype, *dims))
-
     for name, n, count, width in (("q", heads, rows, size), ("k", kv, columns, size), ("v", kv, columns, value_size)):
         length = "T" if name == "q" else "K"
-        if flat:
-            feed(name, floats(rng, batch, count, n * width), "B", length, n * width)
-        else:
-            feed(name, floats(rng, batch, n, count, width), "B", n, length, width)
-    kind = pick(3)
-    if kind:
-        short = total if counted or pick(2) else int(pick(1, total + 1))
-        lead = [(), (1,), (heads,), (batch, heads), (batch, 1), (1, heads)][pick(6)]
-        shape = (*lead, rows, short)
-        mask = rng.random(shape) < 0.7 if kind == 1 else floats(rng, *shape)
-        feed("mask", mask, *shape)
-    else:
-        names.append("")
-    if keeps_past:
-        feed("past_k", floats(rng, batch, kv, past, size), "B", kv, "P", size)
-        feed("past_v", floats(rng, batch, kv, past, value_size), "B", kv, "P", value_size)
-    elif counted:
-        names += ["", ""]
-        feed("valid", rng.integers(0, columns + 1, batch), "B")
-    while not names[-1]:
-        names.pop()
-    attributes = {"is_causal": int(pick(2))}
+        shape, dims = ((count, n * width), (length, n * width)) if flat else ((n, count, width), (n, length, width))
+        names.append(m.feed(name, floats(rng, batch, *shape).astype(dtype), "B", *dims))
+    total = columns + past * (kept == "past")
+    names.append(_mask(rng, m, (batch, heads, rows, total), kept != "counted", dtype))
+    if kept == "past":
+        for name, width in (("past_k", size), ("past_v", value_size)):
+            names.append(m.feed(name, floats(rng, batch, kv, past, width).astype(dtype), "B", kv, "P", width))
+    elif kept:
+        names += ["", "", m.feed("valid", pick(0, columns + 1, batch), "B")]
+    attributes = _attributes(rng, bool(pick(2)))
+    outputs = ["y", *(["present_k", "present_v"] if kept == "past" else [])]
+    if pick(2):
+        outputs, mode = ["y", "present_k", "present_v", "scores"], int(pick(4))
+        attributes["qk_matmul_output_mode"] = mode
+        if not mode:
+            attributes.pop("softcap", None)  # onnx's reference evaluator gives the capped scores here, not the raw ones
     if flat:
         attributes |= {"q_num_heads": heads, "kv_num_heads": kv}
+    m.several("Attention", *names, outputs=outputs, **attributes)
+    return m.case(f"attention-{seed}", *outputs)
+
+
+def _mask(rng: np.random.Generator, m: OnnxModel, shape: tuple[int, ...], may_be_short: bool, dtype: Any) -> str:
+    """No mask, a boolean or an additive one, of two to four axes, for all keys or for the first few."""
+    batch, heads, rows, total = shape
+    kind, pick = rng.integers(3), rng.integers
+    if not kind:
+        return ""
+    columns = int(pick(1, total + 1)) if may_be_short and pick(2) else total
+    lead = [(), (1,), (heads,), (batch, heads), (batch, 1), (1, heads)][pick(6)]
+    shape = (*lead, rows, columns)
+    return m.feed("mask", rng.random(shape) < 0.7 if kind == 1 else floats(rng, *shape).astype(dtype), *shape)
+
+
+def _attributes(rng: np.random.Generator, causal: bool) -> dict[str, Any]:
+    pick = rng.integers
+    attributes: dict[str, Any] = {"is_causal": int(causal)}
     if pick(2):
         attributes["scale"] = float(rng.uniform(0.1, 1))
     if pick(3) == 0:
         attributes["softcap"] = float(rng.uniform(0.5, 3))
     if pick(3) == 0:
         attributes["left_window_size"] = int(pick(0, 4))
-    if pick(4) == 0 and not attributes["is_causal"]:
+    if pick(4) == 0 and not causal:
         attributes["right_window_size"] = int(pick(0, 4))
-    outputs = ["y"]
-    if pick(2):
-        outputs += ["present_k", "present_v", "scores"]
-        attributes["qk_matmul_output_mode"] = int(pick(4))
-        if not attributes["qk_matmul_output_mode"]:
-            attributes.pop("softcap", None)  # onnx's reference evaluator gives the capped scores here, not the raw ones
-    elif keeps_past:
-        outputs += ["present_k", "present_v"]
-    m.several("Attention", *names, outputs=outputs, **attributes)
-    return Case(f"attention-{seed}", m.proto(*outputs), inputs)
+    return attributes
 
 
 def rotary(seed: int) -> Case:
@@ -83,19 +78,16 @@ def rotary(seed: int) -> Case:
         attributes["num_heads"] = heads
     else:
         x, dims = floats(rng, batch, heads, rows, size), ("B", heads, "T", size)
-    inputs = {"x": x}
-    names = [m.input("x", np.float32, *dims)]
+    names = [m.feed("x", x, *dims)]
     half = (turning or size) // 2
     if pick(2):
         names += [m.constant(floats(rng, 20, half)), m.constant(floats(rng, 20, half))]
-        inputs["positions"] = rng.integers(0, 20, (batch, rows))
-        names.append(m.input("positions", np.int64, "B", "T"))
+        names.append(m.feed("positions", rng.integers(0, 20, (batch, rows)), "B", "T"))
     else:
         for name in ("cos", "sin"):
-            inputs[name] = floats(rng, batch, rows, half)
-            names.append(m.input(name, np.float32, "B", "T", half))
+            names.append(m.feed(name, floats(rng, batch, rows, half), "B", "T", half))
     m.several("RotaryEmbedding", *names, outputs=["y"], **attributes)
-    return Case(f"rotary-{seed}", m.proto("y"), inputs)
+    return m.case(f"rotary-{seed}", "y")
 
 
 def rms_normalization(seed: int) -> Case:
@@ -109,9 +101,10 @@ def rms_normalization(seed: int) -> Case:
         axis, attributes = -1, {}
     kept = shape[axis % rank :]
     scale = floats(rng, *[1 if pick(4) == 0 else n for n in kept])
-    x = m.input("x", np.float32, *(f"N{i}" if i < axis % rank else n for i, n in enumerate(shape)))
+    dims = (f"N{i}" if i < axis % rank else n for i, n in enumerate(shape))
+    x = m.feed("x", floats(rng, *shape) * np.float32(10), *dims)
     m.several("RMSNormalization", x, m.constant(scale), outputs=["y"], **attributes)
-    return Case(f"rms-{seed}", m.proto("y"), {"x": floats(rng, *shape) * np.float32(10)})
+    return m.case(f"rms-{seed}", "y")
 
 
 def tensor_scatter(seed: int) -> Case:
@@ -125,18 +118,16 @@ def tensor_scatter(seed: int) -> Case:
     new = [rows if i == axis else n for i, n in enumerate(shape)]
     mode = ("linear", "circular")[pick(2)]
     first = rng.integers(0, shape[axis] - (rows if mode == "linear" else 0) + (mode == "linear"), shape[0])
-    inputs = {"past": floats(rng, *shape), "update": floats(rng, *new)}
     dims = ["B", *shape[1:]]
     names = [
-        m.input("past", np.float32, *("C" if i == axis else n for i, n in enumerate(dims))),
-        m.input("update", np.float32, *("T" if i == axis else n for i, n in enumerate(dims))),
+        m.feed("past", floats(rng, *shape), *("C" if i == axis else n for i, n in enumerate(dims))),
+        m.feed("update", floats(rng, *new), *("T" if i == axis else n for i, n in enumerate(dims))),
     ]
     if pick(4):
-        inputs["first"] = first
-        names.append(m.input("first", np.int64, "B"))
+        names.append(m.feed("first", first, "B"))
     attributes = {} if axis == rank - 2 and pick(2) else {"axis": axis if pick(2) else axis - rank}
     m.several("TensorScatter", *names, outputs=["y"], mode=mode, **attributes)
-    return Case(f"scatter-{seed}", m.proto("y"), inputs)
+    return m.case(f"scatter-{seed}", "y")
 
 
 def draws(count: int) -> list[Case]:

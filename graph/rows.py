@@ -57,7 +57,8 @@ def _pads_elsewhere(node: Node, tokens: Symbol) -> bool:
     dims, pads = node.input(0).dims, node.input(1)
     if not isinstance(pads.constant, np.ndarray) or pads.constant.size != 2 * len(dims):
         return False
-    added = pads.constant.reshape(2, -1).any(0)
+    before, after = pads.constant.reshape(2, -1).tolist()
+    added = [b or a for b, a in zip(before, after, strict=True)]
     return not any(a and tokens in symbols(d) for a, d in zip(added, dims, strict=True))
 
 

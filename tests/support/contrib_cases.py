@@ -1,16 +1,21 @@
 """One small ONNX model per form of a com.microsoft operator, with inputs; onnxruntime is the reference."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from support.contrib_attention import attention_cases
-from support.onnx_models import CONTRIB, Array, Case, OnnxModel, floats
+from support.onnx_models import CONTRIB, Array, Case, OnnxModel, floats, run_onnxruntime
+
+from tlite_vk.device import Device
+from tlite_vk.graph.onnx_load import from_proto
+from tlite_vk.session import Session
 
 # --- elementwise and norms -----------------------------------------------------------------------------------------
 
 
 def simple(
-    name: str, op: str, shapes: list[tuple[int, ...]], outputs: int = 1, domain: str = CONTRIB, **a: Any
+    name: str, op: str, shapes: Sequence[tuple[int, ...]], outputs: int = 1, domain: str = CONTRIB, **a: Any
 ) -> Case:
     """The operator over inputs of these shapes; every output is compared, but for the moments of a norm.
 
@@ -122,3 +127,14 @@ def quantized_cases() -> list[Case]:
 
 def all_cases() -> list[Case]:
     return [*elementwise_cases(), *quantized_cases(), *attention_cases()]
+
+
+def check_case(case: Case, device: Device) -> None:
+    """Fail unless a Session gives what onnxruntime gives."""
+    session = Session(from_proto(case.model), device)
+    expected, got = run_onnxruntime(case.model, case.inputs), session.run(case.inputs)
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        a, b = case.valid(name, got[name]), case.valid(name, array)
+        assert a.dtype == b.dtype and a.shape == b.shape, name
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * max(1.0, float(np.abs(b).max())), err_msg=name)

@@ -72,12 +72,12 @@ def rotary(seed: int) -> Case:
     pick, m = rng.integers, OnnxModel(OPSET)
     batch, heads, rows, size = int(pick(1, 4)), int(pick(1, 4)), int(pick(1, 6)), 2 * int(pick(1, 9))
     turning = 2 * int(pick(1, size // 2 + 1)) if pick(2) else 0
-    attributes = {"interleaved": int(pick(2)), "rotary_embedding_dim": turning}
+    attributes: dict[str, Any] = {"interleaved": int(pick(2)), "rotary_embedding_dim": turning}
+    dims: tuple[int | str, ...] = ("B", heads, "T", size)
+    x = floats(rng, batch, heads, rows, size)
     if pick(2):
         x, dims = floats(rng, batch, rows, heads * size), ("B", "T", heads * size)
         attributes["num_heads"] = heads
-    else:
-        x, dims = floats(rng, batch, heads, rows, size), ("B", heads, "T", size)
     names = [m.feed("x", x, *dims)]
     half = (turning or size) // 2
     if pick(2):
@@ -96,7 +96,7 @@ def rms_normalization(seed: int) -> Case:
     rank = int(pick(1, 5))
     shape = [int(n) for n in pick(1, 9, rank)]
     axis = int(pick(-rank, rank))
-    attributes = {"axis": axis, "epsilon": float(rng.uniform(1e-6, 1e-2))}
+    attributes: dict[str, Any] = {"axis": axis, "epsilon": float(rng.uniform(1e-6, 1e-2))}
     if pick(4) == 0:
         axis, attributes = -1, {}
     kept = shape[axis % rank :]
@@ -118,14 +118,14 @@ def tensor_scatter(seed: int) -> Case:
     new = [rows if i == axis else n for i, n in enumerate(shape)]
     mode = ("linear", "circular")[pick(2)]
     first = rng.integers(0, shape[axis] - (rows if mode == "linear" else 0) + (mode == "linear"), shape[0])
-    dims = ["B", *shape[1:]]
+    dims: list[int | str] = ["B", *shape[1:]]
     names = [
         m.feed("past", floats(rng, *shape), *("C" if i == axis else n for i, n in enumerate(dims))),
         m.feed("update", floats(rng, *new), *("T" if i == axis else n for i, n in enumerate(dims))),
     ]
     if pick(4):
         names.append(m.feed("first", first, "B"))
-    attributes = {} if axis == rank - 2 and pick(2) else {"axis": axis if pick(2) else axis - rank}
+    attributes: dict[str, Any] = {} if axis == rank - 2 and pick(2) else {"axis": axis if pick(2) else axis - rank}
     m.several("TensorScatter", *names, outputs=["y"], mode=mode, **attributes)
     return m.case(f"scatter-{seed}", "y")
 

@@ -23,6 +23,7 @@ FORMS = {
     "interleaved": BuilderLlama(interleaved=1),
     "partial": BuilderLlama(head_dim=32, rotary=16),
     "rotation-nodes": BuilderLlama(turn="nodes", interleaved=1),
+    "positions-given": BuilderLlama(turn="given"),
     "no-rotation": BuilderLlama(turn=""),
     "head-norms": BuilderLlama(head_norms=True, bias=True),
     "quantized-table": BuilderLlama(table="codes"),

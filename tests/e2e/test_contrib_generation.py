@@ -22,6 +22,7 @@ FORMS = {
     "8-bits-tied": BuilderLlama(bits=8, table="tied", bias=True, seed=7),
     "head-norms": BuilderLlama(head_norms=True, table="codes", seed=7),
     "interleaved-nodes": BuilderLlama(turn="nodes", interleaved=1, lengths="inputs"),
+    "positions-given": BuilderLlama(turn="given", zero="packed", seed=7),
     "partial-floats": BuilderLlama(bits=0, head_dim=32, rotary=16),
     "window": BuilderLlama(window=24),
 }

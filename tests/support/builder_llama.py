@@ -16,8 +16,8 @@ class BuilderLlama:
     """Sizes of a model, and the form of its parts.
 
     bits: 4 or 8 of all projections, 0 for floats. zero: their zero points, "" or "packed". table: the embedding, in
-    "floats", in "codes", or "tied" to the head. turn: where heads are rotated, in the "attention", in "nodes" (by
-    positions from an input) or "" for nowhere. lengths: from a "mask", or from "inputs".
+    "floats", in "codes", or "tied" to the head. turn: where heads are rotated, in the "attention", there by positions
+    from an input ("given"), by such in "nodes", or "" for nowhere. lengths: from a "mask", or from "inputs".
     """
 
     layers: int = 2
@@ -46,7 +46,7 @@ class BuilderLlama:
 
 def build_builder_llama(config: BuilderLlama) -> onnx.ModelProto:
     """Inputs input_ids, attention_mask (or seqlens_k and total_sequence_length where lengths is "inputs"), position_ids
-    where turn is "nodes", past_key_values.N.key and .value; outputs logits, present.N.key and .value."""
+    where turn is "nodes" or "given", past_key_values.N.key and .value; outputs logits, present.N.key and .value."""
     return _Maker(config).model()
 
 
@@ -120,7 +120,7 @@ class _Maker:
             )
             for s in ("key", "value")
         ]
-        inside = list(turn) if c.turn == "attention" else []
+        inside = list(turn) if c.turn in ("attention", "given") else []
         names = [m.fresh("attention"), f"present.{layer}.key", f"present.{layer}.value"]
         m.several(
             "GroupQueryAttention", *operands, *past, *lengths, *inside, outputs=names, domain=CONTRIB,
@@ -165,8 +165,9 @@ class _Maker:
         ids = m.input("input_ids", np.int64, "batch_size", "sequence_length")
         lengths = self.lengths()
         turn = [m.constant(t.astype(c.dtype)) for t in tables(c.rotary, c.context)] if c.turn else []
-        if c.turn == "nodes":
-            turn.insert(0, m.input("position_ids", np.int64, "batch_size", "sequence_length"))
+        if c.turn in ("nodes", "given"):
+            positions = m.input("position_ids", np.int64, "batch_size", "sequence_length")
+            turn.insert(0 if c.turn == "nodes" else len(turn), positions)
         total = self.embedding(ids)
         x = m.node("SimplifiedLayerNormalization", total, self.scale(c.hidden), axis=-1, epsilon=1e-5, stash_type=1)
         for i in range(c.layers):

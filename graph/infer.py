@@ -2,7 +2,8 @@
 
 Integer tensors whose elements are expressions over the graph's symbols are carried along (`Value.content`), so that
 Reshape, Expand, Slice and Range resolve at compile time; what comes out as plain numbers becomes a constant.
-Weights are never touched: only small integer, boolean and scalar results are folded here.
+Weights are never touched: only small integer, boolean and scalar results are folded here. Operators of com.microsoft
+are replaced by standard ones on the way, where the shapes of their inputs are known (`contrib`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .contrib import expand, is_contrib
 from .errors import GraphError
 from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, numpy_dtype
@@ -20,6 +22,7 @@ from .ops.registry import MISFITS, Array, Operator, Tensor, find_operator
 from .shape import MAX_DIM, Dim, Symbol, equal_shapes, format_shape, ints, is_expression, product, simplify, substitute
 
 MAX_CARRIED = 4096  # elements of an integer tensor carried as expressions
+CONTRIB_OPSET = 24  # the standard's version that contrib operators are rewritten to
 MAX_FLOATS = 64  # elements of a float vector folded here (scales, bounds); matrices are left to the passes
 
 
@@ -31,9 +34,17 @@ def infer(graph: Graph, bindings: Mapping[Symbol, Dim] | None = None) -> Graph:
     """
     walk = _Walk(bindings or {})
     inputs = [walk.input(v) for v in graph.inputs]
-    nodes = [n for n in (walk.node(n, graph.opset) for n in graph.nodes) if n is not None]
+    contrib = any(is_contrib(n) for n in graph.nodes)
+    read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs) if contrib else set()
+    nodes: list[Node | None] = []
+    for node in graph.nodes:
+        if is_contrib(node):
+            nodes += walk.expanded(node, [v in read for v in node.outputs])
+        else:
+            nodes.append(walk.node(node, graph.opset))
     outputs = [walk.new(v) for v in graph.outputs]
-    return replace(graph, inputs=inputs, nodes=nodes, outputs=outputs)
+    opset = {**graph.opset, "": max(graph.opset.get("", 1), CONTRIB_OPSET)} if contrib else graph.opset
+    return replace(graph, inputs=inputs, nodes=[n for n in nodes if n is not None], outputs=outputs, opset=opset)
 
 
 def check_shapes(graph: Graph) -> None:
@@ -166,6 +177,14 @@ def _normal(data: Array | None, dtype: str) -> Array | None:
     return result.reshape(data.shape)
 
 
+def _reshaped_codes(node: Node) -> Array | None:
+    """The codes of a quantized weight in another shape, still where they were: a table that shares them with a head."""
+    x, shape = node.input(0), node.output.dims
+    if x.dtype != "uint8" or not isinstance(x.constant, np.ndarray) or not x.constant.flags.c_contiguous:
+        return None
+    return x.constant.reshape(ints(shape)) if all(isinstance(d, int) for d in shape) else None
+
+
 class _Walk:
     """Old values to new ones."""
 
@@ -191,6 +210,11 @@ class _Walk:
                 self.map[value] = Value(value.name, value.dtype, value.shape, content=content)
         return self.map[value]
 
+    def expanded(self, node: Node, wanted: list[bool]) -> list[Node | None]:
+        """A contrib node as standard nodes over new values."""
+        mapped = replace(node, inputs=[None if v is None else self.new(v) for v in node.inputs])
+        return [self.node(n, {}) for n in expand(mapped, wanted)]
+
     def node(self, node: Node, opset: Mapping[str, int]) -> Node | None:
         """The node over new values; None where all that it computes is known."""
         new = replace(
@@ -205,4 +229,6 @@ class _Walk:
                 value.content = tensor.data
             elif tensor.data is not None:
                 value.constant = tensor.data
+        if new.op == "Reshape" and new.domain == "" and new.output.constant is None:
+            new.output.constant = _reshaped_codes(new)
         return None if all(v.known for v in new.outputs) else new

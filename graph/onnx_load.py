@@ -17,6 +17,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from . import ops  # noqa: F401  (registers the operators)
+from .contrib import refuse_shared_buffers
 from .dimtext import parse_dim
 from .errors import GraphError
 from .external import ExternalFiles, tensor_bytes
@@ -30,7 +31,11 @@ MAX_FILE = 2**31 - 1  # what protobuf can hold
 MAX_EXPANSIONS = 4  # definitions made of operators that are themselves defined by others
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # Inputs that may be empty along one axis, by structure: (operator, input index) -> axis; a past of no tokens.
-_PAST_INPUTS = {("Attention", 4): 2, ("Attention", 5): 2, ("GroupQueryAttention", 3): 2, ("GroupQueryAttention", 4): 2}
+_PAST_INPUTS = {
+    **{("Attention", i): 2 for i in (4, 5)},
+    **{("GroupQueryAttention", i): 2 for i in (3, 4)},
+    **{("MultiHeadAttention", i): 2 for i in (6, 7)},
+}
 
 
 def load_model(path: str | Path) -> Graph:
@@ -143,6 +148,9 @@ class _Loader:
         for node, proto in zip(nodes, source.node, strict=True):
             node.inputs = [self.find(name, f"{node}") if name else None for name in proto.input]
         outputs = [self.find(info.name, "the graph's outputs") for info in source.output]
+        declared = {info.name: self.declared_shape(info) for info in source.output}
+        for node in nodes:
+            refuse_shared_buffers(node, declared)
         nodes = [n for n in nodes if not _took_constant(n)]
         graph = Graph(
             source.name,
@@ -229,7 +237,10 @@ class _Loader:
             dtype = from_onnx(declared.elem_type)
         except GraphError as error:
             raise GraphError(f"graph input {info.name!r}: {error}") from None
-        return Value(info.name, dtype, tuple(self.dim(info.name, i, d) for i, d in enumerate(declared.shape.dim)))
+        return Value(info.name, dtype, self.declared_shape(info))
+
+    def declared_shape(self, info: onnx.ValueInfoProto) -> Shape:
+        return tuple(self.dim(info.name, i, d) for i, d in enumerate(info.type.tensor_type.shape.dim))
 
     def empty_symbols(self) -> set[str]:
         """Names of dimensions that may be 0."""

@@ -37,6 +37,7 @@ from .passes.residual import Residual
 from .passes.ring_attention import LONG, RingAttention
 from .passes.rms_norm import RmsNorm
 from .passes.rotary import Rotary
+from .passes.unpadded import Unpadded
 from .roles import find_roles
 from .rows import mixes_rows
 
@@ -68,7 +69,8 @@ FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 
 def generation_passes(positions: int, every_row: bool) -> tuple[Pass, ...]:
     last = () if every_row else (LastRow(),)
-    return RingAttention(positions), PositionEmbedding(), Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
+    ring = Unpadded(), RingAttention(positions), PositionEmbedding()
+    return *ring, Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
 
 
 def optimize(
@@ -129,6 +131,7 @@ def _check_rings(graph: Graph, report: Report) -> None:
     """Raise GraphError unless every attention became a ring: a step sees earlier tokens through rings only."""
     left = [n.name for n in graph.nodes if n.op == "Attention"]
     if left or not any(n.op == "RingAttention" for n in graph.nodes):
-        reasons = {f.node: f.detail for f in report.rejections() if f.rule == RingAttention.name}
+        rules = (Unpadded.name, RingAttention.name)
+        reasons = {f.node: f.detail for f in reversed(report.rejections()) if f.rule in rules}  # the first one counts
         why = f"{left[0]}: {reasons.get(left[0], 'unknown')}" if left else "it has no attention over a cache"
         raise GraphError(f"this model cannot generate with a cache ({why})")

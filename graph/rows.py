@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .ir import Graph, Node
 from .shape import Dim, Symbol, equal_shapes, symbols
 
@@ -38,6 +40,8 @@ def _mixes(node: Node, tokens: Symbol) -> str:
         return (
             "" if tokens not in symbols(node.input(0).dims[-1]) and node.input(1).known else "multiplies rows by rows"
         )
+    if node.op == "Pad":
+        return "" if _pads_elsewhere(node, tokens) else "adds rows"
     broadcast = len(node.outputs) == 1 and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
     return "" if broadcast else "is not known to keep rows apart"
 
@@ -46,6 +50,16 @@ def _fits(dims: tuple[Dim, ...], wide: tuple[Dim, ...]) -> bool:
     """An operand of an elementwise operator: its extents are those of the result, or 1."""
     lead = len(wide) - len(dims)
     return lead >= 0 and all(d == 1 or equal_shapes((d,), (w,)) for d, w in zip(dims, wide[lead:], strict=True))
+
+
+def _pads_elsewhere(node: Node, tokens: Symbol) -> bool:
+    """Whether elements are added along axes without rows only: of a weight whose last block is not full."""
+    dims, pads = node.input(0).dims, node.input(1)
+    if not isinstance(pads.constant, np.ndarray) or pads.constant.size != 2 * len(dims):
+        return False
+    before, after = pads.constant.reshape(2, -1).tolist()
+    added = [b or a for b, a in zip(before, after, strict=True)]
+    return not any(a and tokens in symbols(d) for a, d in zip(added, dims, strict=True))
 
 
 def _along(node: Node, tokens: Symbol) -> bool:

@@ -61,12 +61,12 @@ class QuantizedRows:
 
 @dataclass(frozen=True, eq=False)
 class AffineWeight:
-    """A matrix [N, K] made of one or more row blocks with the same columns, bits and group (merged projections)."""
+    """A matrix [N, K] made of one or more row blocks of the same format (merged projections)."""
 
     parts: tuple[QuantizedRows, ...]
 
     def __post_init__(self) -> None:
-        kinds = {(p.columns, p.bits, p.group, p.scale.dtype, p.minimum is None) for p in self.parts}
+        kinds = {(p.columns, p.bits, p.group, p.scale.dtype, p.minimum is None, p.signed, p.zero) for p in self.parts}
         if len(kinds) != 1:
             raise GraphError(f"row blocks of different formats cannot form one weight: {sorted(map(str, kinds))}")
 

@@ -23,6 +23,7 @@ from onnx.backend.base import Backend, BackendRep
 
 from tlite_vk.device import Device, open_device
 from tlite_vk.errors import DeviceError, InputError, ModelError
+from tlite_vk.graph.contrib import is_contrib
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.infer import infer, lookup
 from tlite_vk.graph.ir import Graph, Value, rewire
@@ -72,7 +73,8 @@ class TliteBackendRep(BackendRep):
         try:
             self._graph = from_proto(model)
             for node in self._graph.nodes:
-                lookup(node, self._graph.opset)
+                if not is_contrib(node):
+                    lookup(node, self._graph.opset)
         except GraphError as error:
             raise NotSupportedError(str(error)) from error
         self._folded: tuple[str, ...] | None = None

@@ -94,7 +94,7 @@ def packing_of(weight: Weight) -> Packing:
 def _affine_format(rows: QuantizedRows) -> str:
     half = rows.scale.dtype == np.float16
     if rows.bits == 8:
-        if rows.minimum is not None or not (rows.signed and rows.zero == 0):
+        if rows.minimum is not None or rows.zero != (0 if rows.signed else 128):
             raise ModelError("8-bit weights with an offset have no packed format yet")
         return "int8" if half else "int8_f32"
     center = rows.zero + 8 if rows.signed else rows.zero
@@ -147,9 +147,9 @@ def _codes(part: QuantizedRows | Array, low: int, high: int, packing: Packing) -
     if not isinstance(part, QuantizedRows):
         return np.ascontiguousarray(part[low:high]).view(np.uint32)
     raw = np.ascontiguousarray(part.codes[low:high])
-    if part.bits == 8:
-        return raw.view(np.uint32)
     words = raw.view(np.uint32)
+    if part.bits == 8:
+        return words if part.signed else words ^ np.uint32(0x80808080)  # code - 128 in two's complement
     if part.signed:  # two's complement nibbles to 0..15
         words = words ^ np.uint32(0x88888888)
     packed: Array = _squeeze(words) | (_squeeze(words >> np.uint32(4)) << np.uint32(16))

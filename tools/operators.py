@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write docs/operators.md: which of the ONNX standard's node tests pass on the default device, and why others do not.
+"""Write docs/operators.md: which of the ONNX standard's node tests pass on the default device, and why others do not;
+and the operators of com.microsoft that are rewritten, with the forms that agree with onnxruntime.
 
 tools/operators.py            # about a minute; run it after adding an operator or installing another onnx
 tools/operators.py --check    # only say whether the file is up to date (exit code 1 where it is not)
@@ -18,9 +19,15 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import onnx  # noqa: E402
+import onnxruntime  # noqa: E402
+from support.contrib_cases import all_cases, check_case  # noqa: E402
 from support.node_tests import Outcome, run_all  # noqa: E402
+from support.onnx_models import Case  # noqa: E402
 
-from tlite_vk.device import open_device  # noqa: E402
+from tlite_vk.device import Device, open_device  # noqa: E402
+from tlite_vk.graph.contrib import rewritten_operators  # noqa: E402
+from tlite_vk.graph.infer import infer  # noqa: E402
+from tlite_vk.graph.onnx_load import from_proto  # noqa: E402
 
 HEAD = """# Operators
 
@@ -32,6 +39,17 @@ Values are float32 or 32-bit words on the device: float64 and bfloat16 are compu
 32 bits (larger inputs are refused). Chains of elementwise operators, views and copies run as one generated kernel.
 
 | operator | tests that pass | refused |
+|---|---|---|
+"""
+
+CONTRIB_HEAD = """
+## Operators of com.microsoft
+
+What onnxruntime's model builder and optimizer write becomes standard operators while shapes are inferred. Each form is
+compared with onnxruntime {version}. A form that is not supported is refused by the name of its attribute or input, any
+other operator of com.microsoft by its own.
+
+| operator | becomes | forms that agree |
 |---|---|---|
 """
 
@@ -68,12 +86,34 @@ def table(outcomes: Iterable[Outcome]) -> str:
     return text
 
 
+def contrib_table(device: Device) -> str:
+    """The part about com.microsoft, from the cases that the tests run."""
+    cases: dict[str, list[Case]] = {name: [] for name in rewritten_operators()}
+    for case in all_cases():
+        cases[case.model.graph.node[0].op_type].append(case)
+    text = CONTRIB_HEAD.format(version=onnxruntime.__version__)
+    for name, group in cases.items():
+        made = {n.op for case in group for n in infer(from_proto(case.model)).nodes}
+        agree = sum(agrees(case, device) for case in group)
+        text += f"| {name} | {', '.join(sorted(made))} | {agree} of {len(group)} |\n"
+    return text
+
+
+def agrees(case: Case, device: Device) -> bool:
+    try:
+        check_case(case, device)
+    except AssertionError:
+        return False
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     arguments = parser.parse_args()
     target = ROOT / "docs" / "operators.md"
-    text = table(run_all(open_device()))
+    device = open_device()
+    text = table(run_all(device)) + contrib_table(device)
     if arguments.check:
         current = target.read_text(encoding="utf-8") if target.exists() else ""
         print("up to date" if current == text else f"{target} is out of date; run tools/operators.py")

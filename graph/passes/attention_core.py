@@ -49,9 +49,13 @@ class AttentionCore(Pass):
     def _ungroup(self, rewriter: Rewriter, node: Node) -> None:
         """Keys and values that were repeated for the heads of a group, from before that."""
         heads, reader = node.input(0).dims[1], reader_of(rewriter)
-        if node.optional(4) is not None or not isinstance(heads, int):
+        if node.optional(4) is not None or not isinstance(heads, int) or node.input(1).dims[1] != heads:
             return
-        k, v = (_heads(reader, rewriter, node.input(i), heads, "bhjd", node) for i in (1, 2))
+        try:
+            k, v = (_heads(reader, rewriter, node.input(i), heads, "bhjd", node) for i in (1, 2))
+        except RejectedError as why:
+            rewriter.reject(node, str(why))
+            return
         if k[0] is node.input(1) and v[0] is node.input(2):
             return
         if k[1] != 1.0 or v[1] != 1.0 or not equal(k[0].dims[1], v[0].dims[1]):
@@ -91,10 +95,11 @@ def _attention(rewriter: Rewriter, node: Node, softmax: Node) -> Node:
     k, k_factor = _heads(reader, rewriter, product.input(1), heads, "bhdj", node, transposed=True)
     v, v_factor = _heads(reader, rewriter, node.input(1), heads, "bhjd", node)
     require(v_factor == 1.0, "its values are scaled")
+    require(q.dtype == k.dtype == v.dtype == node.output.dtype, "its operands and its result are of several types")
     require(equal(q.dims[1], heads), "its queries are shared by heads")
     require(equal(k.dims[1], v.dims[1]), "its keys and values are grouped differently")
     if scores.mask is not None:
-        require(len(scores.mask.dims) <= 4, "its mask has more than four axes")
+        require(2 <= len(scores.mask.dims) <= 4, f"its mask has {len(scores.mask.dims)} axes")
     attributes = {"scale": scores.scale * q_factor * k_factor, "softcap": scores.softcap}
     return rewriter.make("Attention", [q, k, v, scores.mask], node, attributes, domain="", outputs=node.outputs)
 

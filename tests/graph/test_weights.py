@@ -48,7 +48,7 @@ def test_blocks_of_several_parts_cover_all_rows_once() -> None:
     np.testing.assert_array_equal(weight.dequantize(), np.concatenate([plain(rows(3)), plain(rows(5))]))
 
 
-@pytest.mark.parametrize("other", [rows(2, group=8), rows(2, bits=8), rows(2, minimum=False)])
+@pytest.mark.parametrize("other", [rows(2, group=8), rows(2, bits=8), rows(2, minimum=False), rows(2, zero=8)])
 def test_parts_of_different_formats_do_not_mix(other: QuantizedRows) -> None:
     with pytest.raises(GraphError, match="different formats"):
         AffineWeight((rows(2), other))

@@ -28,6 +28,7 @@ FORMATS = (
     "e0m4_group64",
     "int8",
     "int8_f32",
+    "int8_unsigned",
     "float16",
     "float32",
 )

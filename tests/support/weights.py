@@ -21,10 +21,11 @@ def make_weight(form: str, rows: int, columns: int, rng: np.random.Generator) ->
     )
     if form.startswith("int8"):
         codes, bits = rng.integers(-128, 128, (rows, columns), np.int8), 8
+        codes = codes.view(np.uint8) if form == "int8_unsigned" else codes
         scale /= 16
     else:
         codes, bits = rng.integers(0, 256, (rows, columns // 2), np.uint8), 4
-    zero = {"e0m4_symmetric": 8, "e0m4_zero_point": 5}.get(form, 0)
+    zero = {"e0m4_symmetric": 8, "e0m4_zero_point": 5, "int8_unsigned": 128}.get(form, 0)
     part = QuantizedRows(
         codes, scale.astype(dtype), minimum, bits, signed=form in ("int8", "int8_f32", "e0m4_signed"), zero=zero
     )

@@ -103,7 +103,8 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """A model: inputs, nodes in topological order, outputs. `opset` maps a domain to its version."""
+    """A model: inputs, nodes in topological order, outputs. `opset` maps a domain to its version, `narrow` outputs by
+    name to the type they have in the file, where the graph computes them in float32 instead."""
 
     name: str
     inputs: list[Value]
@@ -111,6 +112,7 @@ class Graph:
     outputs: list[Value]
     opset: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    narrow: dict[str, str] = field(default_factory=dict)
 
     def producers(self) -> dict[Value, Node]:
         return {out: node for node in self.nodes for out in node.outputs}

@@ -40,6 +40,7 @@ from .passes.rotary import Rotary
 from .passes.unpadded import Unpadded
 from .roles import find_roles
 from .rows import mixes_rows
+from .single_precision import holds_narrow_matrices, in_single_precision
 
 CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
 FUSE: tuple[Pass, ...] = (
@@ -103,6 +104,8 @@ def optimize(
         return graph
 
     graph = infer(graph)
+    if generate or holds_narrow_matrices(graph):
+        graph = in_single_precision(graph)
     bindings = same_lengths(graph)
     if bindings:
         graph = infer(graph, bindings)

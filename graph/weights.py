@@ -7,7 +7,7 @@ uploads it, row block by row block.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ class QuantizedRows:
     @property
     def group(self) -> int:
         return self.columns // int(self.scale.shape[1])
+
+    def slice(self, start: int, stop: int) -> QuantizedRows:
+        """Rows [start, stop), without copying."""
+        minimum = None if self.minimum is None else self.minimum[start:stop]
+        return replace(self, codes=self.codes[start:stop], scale=self.scale[start:stop], minimum=minimum)
 
     def unpack(self, start: int, stop: int) -> npt.NDArray[np.int16]:
         """Codes of rows [start, stop) minus `zero`, int16 [stop - start, K]."""

@@ -121,7 +121,7 @@ class Session:
         raw = buffer.read(4 * count, offset) if count else np.zeros(0, np.uint8)
         words = np.float32 if value.dtype in FLOATS else np.uint32 if value.dtype.startswith("u") else np.int32
         with np.errstate(over="ignore"):
-            return raw.view(words).reshape(shape).astype(numpy_dtype(value.dtype))
+            return raw.view(words).reshape(shape).astype(numpy_dtype(self.graph.narrow.get(value.name, value.dtype)))
 
     def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         known = {v.name: v for v in self.graph.inputs}

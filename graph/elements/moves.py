@@ -174,17 +174,30 @@ def _split(atoms: Atoms, node: Node, output: int, index: Index) -> Place | None:
 
 @_moves("Gather")
 def _gather(atoms: Atoms, node: Node, output: int, index: Index) -> Place | None:
-    """A Gather by a scalar picks a slice; by anything else it computes."""
+    """A Gather by one number picks a slice; by anything else it computes."""
     x, picks, axis = node.input(0), node.input(1), int(node.attributes.get("axis", 0))
     pick = _numbers(picks)
-    if len(picks.dims) != 0 or pick is None:
+    if pick is None or len(pick) != 1:
         return None
     axis %= len(x.dims)
     extent = x.dims[axis]
     if pick[0] < 0 and not isinstance(extent, int):
         return None
     at = number(pick[0] + (extent if pick[0] < 0 else 0))
-    return x, (*index[:axis], at, *index[axis:])
+    return x, (*index[:axis], at, *index[axis + len(picks.dims) :])
+
+
+@_moves("GatherND")
+def _gather_nd(atoms: Atoms, node: Node, output: int, index: Index) -> Place | None:
+    """Likewise, by one place."""
+    x, place = node.input(0), _numbers(node.input(1))
+    lead = len(node.input(1).dims) - 1
+    if place is None or node.attributes.get("batch_dims", 0) or node.input(1).dims[-1] != len(place):
+        return None
+    if any(n < 0 and not isinstance(d, int) for n, d in zip(place, x.dims, strict=False)):
+        return None
+    at = [number(n + (d if n < 0 else 0)) for n, d in zip(place, x.dims, strict=False)]
+    return x, (*at, *index[lead:])
 
 
 @_moves("Concat")

@@ -310,9 +310,8 @@ def _gather(reader: Reader, node: Node, index: Index) -> Element | None:
     """By indices that are expressions themselves, and, as the operator wants it, inside of the data."""
     data, picks, axis = node.input(0), node.input(1), int(node.attributes.get("axis", 0)) % len(node.input(0).dims)
     pick = reader.read(picks, index[axis : axis + len(picks.dims)])
-    if not isinstance(pick, Polynomial):
-        return None
-    return reader.read(data, (*index[:axis], pick, *index[axis + len(picks.dims) :]))
+    at = _from_front(pick, data.dims[axis])
+    return None if at is None else reader.read(data, (*index[:axis], at, *index[axis + len(picks.dims) :]))
 
 
 @_reads("GatherND")
@@ -322,6 +321,15 @@ def _gather_nd(reader: Reader, node: Node, index: Index) -> Element | None:
     if not isinstance(depth, int) or batch:
         return None
     lead = index[: len(picks.dims) - 1]
-    found = [reader.read(picks, (*lead, number(k))) for k in range(depth)]
-    place = [p for p in found if isinstance(p, Polynomial)]
+    found = [_from_front(reader.read(picks, (*lead, number(k))), data.dims[k]) for k in range(depth)]
+    place = [p for p in found if p is not None]
     return reader.read(data, (*place, *index[len(lead) :])) if len(place) == depth else None
+
+
+def _from_front(pick: Element, extent: Dim) -> Polynomial | None:
+    """An index that may be a number counted from the end as one from the front; None where it is no index."""
+    if not isinstance(pick, Polynomial):
+        return None
+    if pick.constant is None or pick.constant >= 0:
+        return pick
+    return pick + number(extent) if isinstance(extent, int) else None

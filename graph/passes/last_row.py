@@ -1,8 +1,8 @@
 """Generation needs the logits of the last valid row only -> LastRow as early as rows are independent of each other.
 
-From the logits [B, T, N] backwards, nodes that work row by row and feed nothing else form a cone: the head, its norm
-and all of the last layer behind its attention. They move to the end of the graph, over LastRow of what enters the cone,
-and the output becomes [B, 1, N].
+From the logits [B, T, N] backwards, nodes that work row by row and feed nothing else form a cone: the head and what
+follows it, its norm and all of the last layer behind its attention. They move to the end of the graph, over LastRow of
+what enters the cone, and the output becomes [B, 1, N].
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LastRow(Pass):
     def rewrite(self, rewriter: Rewriter) -> None:
         for output in rewriter.graph.outputs:
             head = rewriter.producer.get(output)
-            if head is not None and head.domain == "tlite" and head.op == "Linear":
+            if head is not None and _ends_in_projection(rewriter, head):
                 self._shorten(rewriter, head)
 
     def _shorten(self, rewriter: Rewriter, head: Node) -> None:
@@ -51,6 +51,15 @@ class LastRow(Pass):
             rewriter.replace(node)
         rewriter.append(new)
         rewriter.matched(head, f"{len(cone)} nodes work on one row, from {', '.join(v.name for v in made)}")
+
+
+def _ends_in_projection(rewriter: Rewriter, node: Node | None) -> bool:
+    """Whether the node is a Linear, or elementwise behind one that feeds nothing else (a soft cap, a factor)."""
+    while node is not None and not (node.op == "Linear" and node.domain == "tlite"):
+        rows = _row_inputs(node) or []
+        alone = not node.domain and len(rows) == 1 and rewriter.used_once(node.input(rows[0]))
+        node = rewriter.producer.get(node.input(rows[0])) if alone else None
+    return node is not None
 
 
 def _cone(rewriter: Rewriter, head: Node) -> list[Node]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.fused import GATED
-from tlite_vk.graph.weights import AffineWeight, DenseWeight
+from tlite_vk.graph.weights import AffineWeight, DenseWeight, QuantizedRows
 
 from .base import Rewriter
 
@@ -65,3 +65,20 @@ def stacked(rewriter: Rewriter, nodes: Sequence[Node]) -> tuple[Value, Value | N
     return weight, Value(
         rewriter.fresh("|".join(b.name for b in biases if b is not None)), biases[0].dtype, joined.shape, joined
     )
+
+
+def some_rows(rewriter: Rewriter, weight: Value, ranges: Sequence[tuple[int, int]]) -> Value:
+    """The rows [first, last) of a weight [N, K], one range after the other, where they are in the file."""
+    constant = weight.constant
+    blocks = constant.parts if isinstance(constant, AffineWeight | DenseWeight) else (np.asarray(constant),)
+    parts: list[Any] = []
+    for first, last in ranges:
+        base = 0
+        for block in blocks:
+            rows = block.rows if isinstance(block, QuantizedRows) else int(block.shape[0])
+            low, high = max(first, base) - base, min(last, base + rows) - base
+            if low < high:
+                parts.append(block.slice(low, high) if isinstance(block, QuantizedRows) else block[low:high])
+            base += rows
+    made = AffineWeight(tuple(parts)) if isinstance(constant, AffineWeight) else DenseWeight(tuple(parts))
+    return Value(rewriter.fresh(f"{weight.name}.heads"), weight.dtype, made.shape, made)

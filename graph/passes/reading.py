@@ -11,6 +11,7 @@ from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.shape import equal
 
 from .base import Rewriter, scalar
+from .merge import some_rows
 
 
 def reader_of(rewriter: Rewriter) -> Reader:
@@ -58,6 +59,33 @@ def columns_offset(reader: Reader, place: Place, index: Index, head_dim: int) ->
     return rest if isinstance(rest, int) and rest >= 0 else None
 
 
+def projected(rewriter: Rewriter, like: Node, place: Place, index: Index, heads: int, width: int) -> Value | None:
+    """Heads that lie apart in the columns of a projection, from one of its own that has only their rows."""
+    value, at = place
+    b, h, t, d = index
+    linear = rewriter.maker(value, "Linear", domain="tlite")
+    if linear is None or len(value.dims) != 3 or at[:2] != (b, t) or h.atom is None or linear.optional(3) is not None:
+        return None
+    stride = (at[2] - d).terms.get((h.atom,), 0)
+    start = (at[2] - d - h.scaled(stride)).constant
+    if (
+        not isinstance(stride, int)
+        or not isinstance(start, int)
+        or stride < width
+        or linear.attributes.get("activation")
+    ):
+        return None
+    ranges = [(start + stride * i, start + stride * i + width) for i in range(heads)]
+    weight = some_rows(rewriter, linear.input(1), ranges)
+    bias = linear.optional(2)
+    if bias is not None:
+        rows = np.concatenate([bias.array()[low:high] for low, high in ranges])
+        bias = rewriter.constant(f"{bias.name}.heads", rows)
+    own = rewriter.make("Linear", [linear.input(0), weight, bias], like)
+    rewriter.insert_before(like, [own])
+    return own.output
+
+
 def as_heads(
     rewriter: Rewriter, reader: Reader, place: Place, index: Index, like: Node, heads: int, width: int
 ) -> Value | None:
@@ -70,7 +98,10 @@ def as_heads(
         return _transposed(rewriter, like, value)
     offset = columns_offset(reader, place, index, width)
     if offset is None:
-        return None
+        own = projected(rewriter, like, place, index, heads, width)
+        if own is None:
+            return None
+        value, offset = own, 0
     nodes = []
     if offset or not equal(value.dims[2], heads * width):
         ends = [offset, offset + heads * width, 2]

@@ -13,7 +13,7 @@ from tlite_vk.graph.ops.dtypes import INDICES
 from tlite_vk.graph.shape import Dim
 
 from .base import RejectedError, Rewriter, require
-from .reading import columns_offset
+from .reading import columns_offset, projected
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ def find_source(
     offset = columns_offset(reader, place, (b, h, t, d), width)
     if offset is not None:
         return Source(place[0], offset, rotation, norm)
-    return Source(_joined(rewriter, like, place, (b, h, t, d), heads * width, what), 0, rotation, norm)
+    value = projected(rewriter, like, place, (b, h, t, d), heads, width)
+    if value is None:
+        value = _joined(rewriter, like, place, (b, h, t, d), heads * width, what)
+    return Source(value, 0, rotation, norm)
 
 
 def _indices(reader: Reader, value: Value, heads: int, width: int) -> Index:

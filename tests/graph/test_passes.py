@@ -540,6 +540,20 @@ def test_the_last_row_alone_goes_through_the_head() -> None:
     assert str(after.outputs[0]) == "logits: float32[B, 1, 20]"
 
 
+def test_a_soft_cap_behind_the_head_works_on_the_last_row_too() -> None:
+    b = Builder()
+    x, h = normed(b, "T")
+    logits = b.node("MatMul", h, b.constant(matrix(8, 20)))
+    cap = b.constant(np.float32(30))
+    capped = b.node("Mul", b.node("Tanh", b.node("Div", logits, cap)), cap, name="logits")
+    graph = b.graph(capped)
+    after, _ = apply(graph, Linear(), RmsNorm(), LastRow())
+    assert ops(after) == ["tlite.LastRow", "tlite.RMSNorm", "tlite.Linear", "Div", "Tanh", "Mul"]
+    inputs = {x.name: matrix(2, 3, 8)}
+    expected = evaluate(graph, inputs)["logits"][:, 1:2]
+    np.testing.assert_allclose(evaluate(after, inputs, Step(rows=2))["logits"], expected, atol=1e-5)
+
+
 def test_a_norm_that_something_else_reads_stays_before_the_last_row() -> None:
     b = Builder()
     _, h = normed(b, "T")

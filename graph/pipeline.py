@@ -39,7 +39,7 @@ from .passes.rms_norm import RmsNorm
 from .passes.rotary import Rotary
 from .passes.unpadded import Unpadded
 from .roles import find_roles
-from .rows import mixes_rows
+from .rows import depends_on_lengths, mixes_rows
 from .single_precision import holds_narrow_matrices, in_single_precision
 
 CLEAN: tuple[Pass, ...] = (Identities(), QuantizedWeights(), FoldConstants(), CommonSubexpressions())
@@ -70,8 +70,7 @@ FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
 
 def generation_passes(positions: int, every_row: bool) -> tuple[Pass, ...]:
     last = () if every_row else (LastRow(),)
-    ring = Unpadded(), RingAttention(positions), PositionEmbedding()
-    return *ring, Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
+    return Unpadded(), RingAttention(positions), Movement(), Residual(), MergeQkv(), *last, GenerationInputs()
 
 
 def optimize(
@@ -113,8 +112,9 @@ def optimize(
     graph = run((*CLEAN, *FUSE, *ATTEND), graph)
     if not generate:
         return run(FINISH, graph), report
+    graph = run((PositionEmbedding(),), graph)
     symbol = find_roles(graph).tokens
-    if tokens is not None and symbol is not None:  # only now: with one token, no mask would show that it is causal
+    if tokens is not None and symbol is not None:  # only now: one token shows neither a causal mask nor positions
         graph = infer(graph, {symbol: tokens})
     graph = run((*generation_passes(positions, every_row), *FINISH), graph)
     _check_rings(graph, report)
@@ -124,8 +124,9 @@ def optimize(
 
 def _check_rows(graph: Graph) -> None:
     """Raise GraphError where rows meet elsewhere than in attention: a prompt cannot be cut into steps then."""
-    symbol = find_roles(graph).tokens
-    why = mixes_rows(graph, symbol) if symbol is not None else ""
+    roles = find_roles(graph)
+    why = mixes_rows(graph, roles.tokens) if roles.tokens is not None else ""
+    why = why or depends_on_lengths(graph, {roles.batch, roles.tokens, roles.capacity})
     if why:
         raise GraphError(f"this model cannot generate with a cache ({why})")
 

@@ -2,14 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
-from .ir import Graph, Node
-from .shape import Dim, Symbol, equal_shapes, symbols
+from .ir import Graph, Node, Value
+from .shape import Dim, Symbol, equal_shapes, is_expression, symbols
 
 _FUSED = frozenset({"Linear", "RMSNorm", "Embedding", "PositionEmbedding", "RingAttention", "RotaryAngles", "LastRow"})
 _MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity"})
 _ALONG_AXIS = frozenset({"Slice", "Split", "Concat", "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
+_ELEMENTWISE = frozenset(
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Add",
+        "And",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "HardSwish",
+        "IsInf",
+        "IsNaN",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mish",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "PRelu",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+        "Xor",
+    ]
+)
 _REDUCES = ("Reduce", "ArgM", "LpNorm")
 
 
@@ -42,8 +115,29 @@ def _mixes(node: Node, tokens: Symbol) -> str:
         )
     if node.op == "Pad":
         return "" if _pads_elsewhere(node, tokens) else "adds rows"
-    broadcast = len(node.outputs) == 1 and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
-    return "" if broadcast else "is not known to keep rows apart"
+    if any(tokens in symbols(d) for v in node.inputs if v is not None for d in content(v)):
+        return "depends on the number of rows"
+    apart = node.op in _ELEMENTWISE and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
+    return "" if apart else "is not known to keep rows apart"
+
+
+def depends_on_lengths(graph: Graph, known: Collection[Symbol | None]) -> str:
+    """What depends on another length than those that are known (a past's, say), in words, or ""."""
+    for node in graph.nodes:
+        for value in (*node.inputs, *node.outputs):
+            if value is None or value.shape is None:
+                continue
+            others = {s for d in (*value.dims, *content(value)) for s in symbols(d)} - set(known)
+            if others:
+                return f"{node} depends on the length {min(s.name for s in others)}"
+    return ""
+
+
+def content(value: Value) -> list[Dim]:
+    """Elements that are known as expressions."""
+    if value.content is None:
+        return []
+    return [d for d in value.content.reshape(-1).tolist() if is_expression(d)]
 
 
 def _fits(dims: tuple[Dim, ...], wide: tuple[Dim, ...]) -> bool:

@@ -33,9 +33,11 @@ class CommonSubexpressions(Pass):
 
 
 def _same(value: Value) -> object:
-    """Equal for one value, and for small constants of the same elements."""
+    """Equal for one value, and for small tensors whose elements are known to be the same."""
     if isinstance(value.constant, np.ndarray) and value.constant.size <= MAX_COMPARED:
         return (value.dtype, _key(value.constant))
+    if value.content is not None and value.content.size <= MAX_COMPARED:
+        return (value.dtype, value.content.shape, tuple(value.content.reshape(-1).tolist()))
     return id(value)
 
 

@@ -1,16 +1,22 @@
 """Generation graphs: rows of a table at the positions -> PositionEmbedding, whose positions are the runtime's own.
 
-Nothing in a graph tells a learned position from, say, a token type: both are integers that pick rows of a table. So
-this goes by the name that exporters give the input.
+Positions may be computed: then they must come to P + t where no token is padding. Where they are an input, nothing in a
+graph tells them from, say, a token type, which also picks rows of a table; so that goes by the name that exporters give
+the input.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from tlite_vk.graph.roles import POSITIONS, find_roles
+import numpy as np
 
-from .base import Pass, Rewriter
+from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.roles import POSITIONS, find_roles
+from tlite_vk.graph.shape import Dim
+
+from .base import Pass, RejectedError, Rewriter, require
+from .reading import unpadded_reader
 
 
 class PositionEmbedding(Pass):
@@ -18,11 +24,32 @@ class PositionEmbedding(Pass):
 
     def rewrite(self, rewriter: Rewriter) -> None:
         ids = find_roles(rewriter.graph).token_ids
+        pasts = [n.optional(4) for n in rewriter.nodes if n.op == "Attention" and not n.domain]
+        past: Dim = next((v.dims[2] for v in pasts if v is not None and len(v.dims) == 4), 0)
         for node in rewriter.nodes:
             if node.op != "Embedding" or node.domain != "tlite" or node.input(0) is ids:
                 continue
-            if node.input(0) not in rewriter.inputs or node.input(0).name not in POSITIONS:
-                rewriter.reject(node, f"{node.input(0).name} is not an input of positions")
-                continue
-            rewriter.replace(node, rewriter.make("PositionEmbedding", [ids, node.input(1)], node, outputs=node.outputs))
-            rewriter.matched(node)
+            try:
+                self._replace(rewriter, node, ids, past)
+                rewriter.matched(node)
+            except RejectedError as why:
+                rewriter.reject(node, str(why))
+
+    def _replace(self, rewriter: Rewriter, node: Node, ids: Value, past: Dim) -> None:
+        positions = node.input(0)
+        require(len(positions.dims) == 2, f"{positions} is not [B, T]")
+        if positions in rewriter.inputs:
+            require(positions.name in POSITIONS, f"{positions.name} is not an input of positions")
+        else:
+            reader = unpadded_reader(rewriter)
+            index = tuple(reader.atoms.index(n, d) for n, d in zip("bt", positions.dims, strict=True))
+            source, at = reader.source(positions, index)
+            if not (source in rewriter.inputs and source.name in POSITIONS and at == index):
+                found, expected = reader.read(positions, index), reader.atoms.dim(past) + index[1]
+                require(found == expected, f"its rows are {found}, not {expected}")
+        if positions.dims[0] == 1:  # as many rows of ids, for the shape
+            bounds = [rewriter.constant(f"{node.name}.{i}", np.asarray([i], np.int64)) for i in (0, 1)]
+            cut = rewriter.make("Slice", [ids, *bounds, bounds[0]], node, domain="")
+            rewriter.insert_before(node, [cut])
+            ids = cut.output
+        rewriter.replace(node, rewriter.make("PositionEmbedding", [ids, node.input(1)], node, outputs=node.outputs))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tlite_vk.graph.elements.formula import Formula
 from tlite_vk.graph.elements.moves import Index, Place
 from tlite_vk.graph.elements.polynomial import ONE, ZERO, Polynomial, number
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import equal
+from tlite_vk.graph.ops.dtypes import INDICES
+from tlite_vk.graph.shape import Dim, equal
 
 from .base import Rewriter, scalar
 from .merge import some_rows
@@ -17,6 +19,25 @@ from .merge import some_rows
 def reader_of(rewriter: Rewriter) -> Reader:
     """A reader of the graph under change; make a new one after changes."""
     return Reader(rewriter.producer.get, resolve=rewriter.resolve)
+
+
+def unpadded_reader(rewriter: Rewriter) -> Reader:
+    """A reader for which no key is padding: the inputs that say so in masks are 1 throughout."""
+    reader = reader_of(rewriter)
+    masks = [n.optional(3) for n in rewriter.nodes if n.op == "Attention" and not n.domain]
+    inputs = {v: 1 for mask in masks if mask is not None and (v := padding_input(rewriter, reader, mask)) is not None}
+    return Reader(rewriter.producer.get, known=inputs, resolve=rewriter.resolve)
+
+
+def padding_input(rewriter: Rewriter, reader: Reader, mask: Value) -> Value | None:
+    """The graph input [B, S] whose elements a mask bool [B, 1, 1, S] is, where it is one."""
+    if len(mask.dims) != 4 or mask.dtype != "bool":
+        return None
+    found = reader.read(mask, tuple(reader.atoms.index(f"mask{i}", d) for i, d in enumerate(mask.dims)))
+    if not isinstance(found, Formula) or found.kind != "nonzero":
+        return None
+    source: Value = found.part.key[1]
+    return source if source in rewriter.inputs and source.dtype in (*INDICES, "bool") else None
 
 
 def scaled_source(reader: Reader, rewriter: Rewriter, value: Value, index: Index) -> tuple[list[Place], float]:
@@ -116,6 +137,16 @@ def as_heads(
     nodes.append(rewriter.make("Transpose", [nodes[-1].output], like, {"perm": [0, 2, 1, 3]}, domain=""))
     rewriter.insert_before(like, nodes)
     return nodes[-1].output
+
+
+def known(rewriter: Rewriter, name: str, *dims: Dim) -> Value:
+    """Lengths as an operand: an int64 vector, or a scalar where there is one."""
+    shape = () if len(dims) == 1 else (len(dims),)
+    if all(isinstance(d, int) for d in dims):
+        return rewriter.constant(name, np.asarray(dims, np.int64).reshape(shape))
+    content = np.empty(len(dims), object)
+    content[:] = dims
+    return Value(rewriter.fresh(name), "int64", shape, content=content.reshape(shape))
 
 
 def _transposed(rewriter: Rewriter, like: Node, value: Value) -> Value:

@@ -11,14 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tlite_vk.graph.elements.formula import Formula
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.ops.dtypes import INDICES
 from tlite_vk.graph.shape import exact_div
 
 from .base import Pass, RejectedError, Rewriter, require
-from .reading import reader_of
+from .reading import padding_input, reader_of, unpadded_reader
 from .ring_caches import Cache, bookkeeping, find_cache
 from .ring_sources import Rotation, Source, check_positions, find_source
 
@@ -74,7 +72,7 @@ class RingAttention(Pass):
         }
         inputs: list[Value | None] = [q_source.value, k_source.value, v_source.value, k.past, v.past, None, None]
         if rotation is not None:
-            check_positions(rewriter, reader, rotation.positions, k.length)
+            check_positions(rewriter, unpadded_reader(rewriter), rotation.positions, k.length)
             inputs[5:7] = self._tables(rewriter, rotation, window, tables)
             attributes |= {"interleaved": rotation.interleaved, "rotary_dim": rotation.dim or width}
         inputs += _norms(q_source, k_source, attributes)
@@ -121,7 +119,8 @@ def _check(rewriter: Rewriter, reader: Reader, node: Node) -> None:
     require(a.get("is_causal", 0) == 1, "it is not causal")
     require(a.get("right_window_size", -1) in (-1, 0), "it sees keys ahead")
     require(a.get("softmax_precision", 1) == 1, "its softmax has another precision")
-    require(node.optional(3) is None or _is_padding(rewriter, reader, node), "it has a mask of its own")
+    mask = node.optional(3)
+    require(mask is None or padding_input(rewriter, reader, mask) is not None, "it has a mask of its own")
     require(
         len(node.outputs) < 4 or (node.outputs[3] not in rewriter.readers and node.outputs[3] not in rewriter.outputs),
         "its further outputs are used",
@@ -131,18 +130,6 @@ def _check(rewriter: Rewriter, reader: Reader, node: Node) -> None:
         unused = all(v not in rewriter.readers and v not in rewriter.outputs for v in node.outputs[1:])
         require(unused, "its further outputs are used")
         bookkeeping(rewriter, nonpad, "the number of valid keys", {"Attention"})
-
-
-def _is_padding(rewriter: Rewriter, reader: Reader, node: Node) -> bool:
-    """Whether the mask only says which keys are padding, by a graph input: there is none in one sequence."""
-    mask = node.input(3)
-    if len(mask.dims) != 4 or mask.dtype != "bool":
-        return False
-    found = reader.read(mask, tuple(reader.atoms.index(f"mask{i}", d) for i, d in enumerate(mask.dims)))
-    if not isinstance(found, Formula) or found.kind != "nonzero":
-        return False
-    source: Value = found.part.key[1]
-    return source in rewriter.inputs and source.dtype in (*INDICES, "bool")
 
 
 def _norms(q: Source, k: Source, attributes: dict[str, Any]) -> list[Value | None]:

@@ -15,12 +15,13 @@ import numpy as np
 
 from tlite_vk.graph.elements.formula import Element
 from tlite_vk.graph.elements.moves import Index, Place
-from tlite_vk.graph.elements.polynomial import Atom, Polynomial, number
+from tlite_vk.graph.elements.polynomial import Atom, Polynomial, number, to_dim
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
+from tlite_vk.graph.shape import Dim, add
 
 from .base import Pass, RejectedError, Rewriter, require
-from .reading import as_heads, reader_of
+from .reading import as_heads, known, reader_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Rotary(Pass):
                 _turns_of(reader.read(cos, (b, t, number(k))), reader.read(sin, (b, t, number(k))))
                 for k in range(pairs)
             ]
-            angles = _angles(rewriter, node, turns, (b, t))
+            angles = _angles(rewriter, node, turns, (b, t), (cos.dims[0], cos.dims[1]))
         except RejectedError as why:
             rewriter.reject(node, str(why))
             return
@@ -107,7 +108,7 @@ def _rotation(rewriter: Rewriter, reader: Reader, maker: Node, value: Value) -> 
     x = as_heads(rewriter, reader, place, (b, h, t, d), maker, heads, width)
     if x is None:
         raise RejectedError(f"what it rotates is not heads of {own}")
-    cos, sin = _angles(rewriter, maker, [(turn, scale) for turn in turns], (b, t))
+    cos, sin = _angles(rewriter, maker, [(turn, scale) for turn in turns], (b, t), (value.dims[0], value.dims[2]))
     rotary = 2 * len(turns)
     attributes = {"interleaved": int(interleaved), "rotary_embedding_dim": 0 if rotary == width else rotary}
     return rewriter.make("RotaryEmbedding", [x, cos, sin], maker, attributes, domain="", outputs=[value])
@@ -178,17 +179,35 @@ def _pairs(columns: list[_Column]) -> tuple[bool, list[Turn], float]:
     return interleaved, [c.turn for c in pairs if c.turn is not None], columns[0].scale
 
 
-def _angles(rewriter: Rewriter, like: Node, turns: list[tuple[Turn, float]], at: Index) -> tuple[Value, Value]:
-    """(cos, sin) [B, T, pairs] by one RotaryAngles in front of a node."""
+def _counted(rewriter: Rewriter, like: Node, position: Polynomial, at: Index, extents: tuple[Dim, Dim]) -> Value:
+    """Positions [B, T] that are a number, or a length, more than the row."""
+    before = position - at[1]
+    require(all(a.kind == "symbol" for a in before.atoms()), f"its positions are {position}")
+    start, (batch, rows) = to_dim(before), extents
+    bounds = [
+        known(rewriter, f"{like.name}.{n}", d) for n, d in (("start", start), ("end", add(start, rows)), ("step", 1))
+    ]
+    line = rewriter.make("Range", [*bounds], like, domain="")
+    shape = known(rewriter, f"{like.name}.shape", batch, rows)
+    wide = rewriter.make("Expand", [line.output, shape], like, domain="")
+    rewriter.insert_before(like, [line, wide])
+    return wide.output
+
+
+def _angles(
+    rewriter: Rewriter, like: Node, turns: list[tuple[Turn, float]], at: Index, batch: tuple[Dim, Dim]
+) -> tuple[Value, Value]:
+    """(cos, sin) [B, T, pairs] by one RotaryAngles in front of a node. batch: B and T."""
     first, scale = turns[0]
     require(
         all(turn.position == first.position and s == scale for turn, s in turns), "its pairs have several positions"
     )
     atom = first.position.atom
-    require(atom is not None and atom.kind == "element", f"its positions {first.position} are not those of a tensor")
-    assert atom is not None
-    positions, place = _place(atom)
-    require(len(positions.dims) == 2 and place[1] == at[1], f"its positions are not rows of {positions}")
+    if atom is not None and atom.kind == "element":
+        positions, place = _place(atom)
+        require(len(positions.dims) == 2 and place[1] == at[1], f"its positions are not rows of {positions}")
+    else:
+        positions = _counted(rewriter, like, first.position, at, batch)
     frequencies = np.asarray([turn.frequency for turn, _ in turns], np.float32)
     table = rewriter.constant(f"{positions.name}.frequencies", frequencies)
     names = [rewriter.fresh(f"{positions.name}.{n}") for n in ("cos", "sin")]

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import Shape, exact_div
+from tlite_vk.graph.shape import Dim, Shape, Symbol, as_symbol, exact_div
 
 from .body import Body, rewrites
 
@@ -119,6 +119,26 @@ def refuse_shared_buffers(node: Node, declared: Mapping[str, Shape]) -> None:
                 f"{node}: past and present share a buffer of {shape[2]} slots, which is not supported; "
                 "export the model with a past that grows"
             )
+
+
+def implied_lengths(node: Node) -> dict[Symbol, Dim]:
+    """Symbols in the shapes of a node's past that can have one value only: its key heads and their size.
+
+    Recent model builders leave the size of a head open, for quantized caches.
+    """
+    past, a = [node.optional(i) for i in (3, 4)], node.attributes
+    if node.op != "GroupQueryAttention" or not a.get("num_heads") or not a.get("kv_num_heads"):
+        return {}
+    packed = node.optional(1) is None
+    size = exact_div(node.input(0).dims[-1], a["num_heads"] + (2 * a["kv_num_heads"] if packed else 0))
+    found: dict[Symbol, Dim] = {}
+    for value in past:
+        if value is not None and len(value.dims) == 4 and isinstance(size, int):
+            for d, known in ((value.dims[1], a["kv_num_heads"]), (value.dims[3], size)):
+                symbol = as_symbol(d)
+                if symbol is not None:
+                    found[symbol] = known
+    return found
 
 
 def _refuse_variants(body: Body, node: Node) -> None:

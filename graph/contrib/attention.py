@@ -64,11 +64,7 @@ def _count(body: Body, x: Value, axis: int = 1) -> Value:
     return body("Range", body.scalar(0), length, body.scalar(1))
 
 
-@rewrites(
-    "GroupQueryAttention",
-    inputs=(1, 11),
-    others=("head_sink", "k_scale", "v_scale", "q_norm_weight", "k_norm_weight", "query_seqlens"),
-)
+@rewrites("GroupQueryAttention", inputs=(1, 16), others=("query_seqlens",))
 def group_query_attention(body: Body, node: Node) -> None:
     """query [B, T, H*D] with key and value [B, T, KV*D], or all three side by side; past [B, KV, P, D].
 
@@ -80,6 +76,7 @@ def group_query_attention(body: Body, node: Node) -> None:
     past_k, past_v = node.optional(3), node.optional(4)
     body.require((past_k is None) == (past_v is None), "only one of past_key and past_value is given")
     write = None if past_k is None else _write_index(body, node, q)
+    q, k = (_normalized(body, node, x, n, i) for i, (x, n) in enumerate(((q, heads), (k, kv_heads))))
     if body.take("do_rotary", 0):
         positions = node.optional(9) or _positions(body, q, write)
         q, k = (_rotated(body, node, x, positions, n) for x, n in ((q, heads), (k, kv_heads)))
@@ -151,8 +148,8 @@ def _refuse_variants(body: Body, node: Node) -> None:
         ("qk_output", (0,)),
     ):
         body.only(name, *harmless)
-    for name in ("qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"):  # of inputs that are refused
-        body.left.pop(name, None)
+    for i, name in ((11, "head_sink"), (12, "k_scale"), (13, "v_scale")):
+        body.require(node.optional(i) is None, f"its input {name!r} is not supported")
     past = node.optional(3)
     body.require(
         past is None or past.dtype in ("float32", "float16", "bfloat16"),
@@ -176,6 +173,16 @@ def _queries_keys_values(body: Body, node: Node, heads: int, kv_heads: int) -> l
     assert isinstance(size, int)
     sizes = body.ints(heads * size, kv_heads * size, kv_heads * size)
     return body.several("Split", q, sizes, outputs=3, axis=-1)
+
+
+def _normalized(body: Body, node: Node, x: Value, heads: int, which: int) -> Value:
+    """Queries (0) or keys (1) [B, T, H*D], each head after an RMS norm where the node has a scale for it."""
+    scale = node.optional(14 + which)
+    epsilon = body.take(("q_norm_epsilon", "k_norm_epsilon")[which], body.take("qk_norm_epsilon", 1e-6))
+    if scale is None:
+        return x
+    y = body("RMSNormalization", body("Reshape", x, body.ints(0, 0, heads, -1)), scale, epsilon=epsilon)
+    return body("Reshape", y, body.ints(0, 0, -1))
 
 
 def _write_index(body: Body, node: Node, q: Value) -> Value:

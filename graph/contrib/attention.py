@@ -18,6 +18,7 @@ as its past, to keep both in one buffer, is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.ir import Node, Value
@@ -81,27 +82,31 @@ def group_query_attention(body: Body, node: Node) -> None:
         positions = node.optional(9) or _positions(body, q, write)
         q, k = (_rotated(body, node, x, positions, n) for x, n in ((q, heads), (k, kv_heads)))
     body.left.pop("rotary_interleaved", None)
+    attributes, bias = _attributes(body), node.optional(10)
+    # Rows of a causal attention are aligned to the end of the keys it counts; padding behind them is not seen anyway.
+    counted = None if attributes["is_causal"] else body("Add", _last(body, node), body.ints(1))
+    if write is None:
+        counts = {"q_num_heads": heads, "kv_num_heads": kv_heads}
+        body.end("Attention", q, k, v, bias, None, None, counted, outputs=3, **counts, **attributes)
+        return
+    valid = counted or body("Add", write, _length(body, q))
+    present = [
+        _scattered(body, _heads(body, x, kv_heads), past, write, i)
+        for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
+    ]
+    y = body("Attention", _heads(body, q, heads), *present, bias, None, None, valid, **attributes)
+    body.end("Reshape", body("Transpose", y, perm=[0, 2, 1, 3]), body.ints(0, 0, -1))
+
+
+def _attributes(body: Body) -> dict[str, Any]:
+    """Attributes of the standard's Attention, but for the numbers of heads."""
     window = body.take("local_window_size", -1)
-    attributes = {
-        "q_num_heads": heads,
-        "kv_num_heads": kv_heads,
+    return {
         "is_causal": body.take("causal", 1),
         "softcap": float(body.take("softcap", 0.0)),
         "left_window_size": window - 1 if window > 0 else -1,  # a query counts itself among its window
         **_scale(body),
     }
-    bias = node.optional(10)
-    if write is None:
-        body.end("Attention", q, k, v, bias, outputs=3, **attributes)
-        return
-    valid = body("Add", write, _length(body, q))
-    present = [
-        _scattered(body, _heads(body, x, kv_heads), past, write, i)
-        for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
-    ]
-    del attributes["q_num_heads"], attributes["kv_num_heads"]
-    y = body("Attention", _heads(body, q, heads), *present, bias, None, None, valid, **attributes)
-    body.end("Reshape", body("Transpose", y, perm=[0, 2, 1, 3]), body.ints(0, 0, -1))
 
 
 def refuse_shared_buffers(node: Node, declared: Mapping[str, Shape]) -> None:
@@ -187,9 +192,13 @@ def _normalized(body: Body, node: Node, x: Value, heads: int, which: int) -> Val
 
 def _write_index(body: Body, node: Node, q: Value) -> Value:
     """Where the step's first row of each sequence goes, int64 [B]: seqlens_k + 1 - T, at least 0."""
-    last = body("Cast", body("Reshape", node.input(5), body.ints(-1)), to=INT64)
     behind = body("Sub", body.ints(1), _length(body, q))
-    return body("Max", body("Add", last, behind), body.ints(0))
+    return body("Max", body("Add", _last(body, node), behind), body.ints(0))
+
+
+def _last(body: Body, node: Node) -> Value:
+    """seqlens_k: the tokens of each sequence after the step, less one, int64 [B]."""
+    return body("Cast", body("Reshape", node.input(5), body.ints(-1)), to=INT64)
 
 
 def _positions(body: Body, q: Value, write: Value | None) -> Value:

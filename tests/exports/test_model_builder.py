@@ -29,9 +29,8 @@ def save(name: str, folder: Path) -> tuple[int, int]:
     model: Any = build(name)
     model.save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCABULARY)}, unk_token="t0"))
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="t0", unk_token="t0", bos_token="t1", eos_token="t2"
-    )
+    wrap: Any = PreTrainedTokenizerFast
+    wrapped = wrap(tokenizer_object=tokenizer, pad_token="t0", unk_token="t0", bos_token="t1", eos_token="t2")
     wrapped.save_pretrained(folder)
     config = model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .contrib import expand, is_contrib
+from .contrib import expand, implied_lengths, is_contrib
 from .errors import GraphError
 from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, numpy_dtype
@@ -38,10 +38,14 @@ def infer(graph: Graph, bindings: Mapping[Symbol, Dim] | None = None) -> Graph:
     read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs) if contrib else set()
     nodes: list[Node | None] = []
     for node in graph.nodes:
-        if is_contrib(node):
-            nodes += walk.expanded(node, [v in read for v in node.outputs])
-        else:
+        if not is_contrib(node):
             nodes.append(walk.node(node, graph.opset))
+            continue
+        mapped = replace(node, inputs=[None if v is None else walk.new(v) for v in node.inputs])
+        implied = implied_lengths(mapped)
+        if implied:
+            return infer(graph, {**(bindings or {}), **implied})  # from the start
+        nodes += [walk.node(n, {}) for n in expand(mapped, [v in read for v in node.outputs])]
     outputs = [walk.new(v) for v in graph.outputs]
     opset = {**graph.opset, "": max(graph.opset.get("", 1), CONTRIB_OPSET)} if contrib else graph.opset
     return replace(graph, inputs=inputs, nodes=[n for n in nodes if n is not None], outputs=outputs, opset=opset)
@@ -209,11 +213,6 @@ class _Walk:
                     content[i] = substitute(d, self.bindings)
                 self.map[value] = Value(value.name, value.dtype, value.shape, content=content)
         return self.map[value]
-
-    def expanded(self, node: Node, wanted: list[bool]) -> list[Node | None]:
-        """A contrib node as standard nodes over new values."""
-        mapped = replace(node, inputs=[None if v is None else self.new(v) for v in node.inputs])
-        return [self.node(n, {}) for n in expand(mapped, wanted)]
 
     def node(self, node: Node, opset: Mapping[str, int]) -> Node | None:
         """The node over new values; None where all that it computes is known."""

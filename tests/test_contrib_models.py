@@ -25,10 +25,11 @@ FORMS = {
     "rotation-nodes": BuilderLlama(turn="nodes", interleaved=1),
     "positions-given": BuilderLlama(turn="given"),
     "no-rotation": BuilderLlama(turn=""),
-    "head-norms": BuilderLlama(head_norms=True, bias=True),
+    "head-norms": BuilderLlama(head_norms="nodes", bias=True),
     "quantized-table": BuilderLlama(table="codes"),
     "tied-table": BuilderLlama(table="tied", bits=8),
     "lengths-as-inputs": BuilderLlama(lengths="inputs"),
+    "open-size": BuilderLlama(open_size=True, packed=True),
     "half": BuilderLlama(dtype=np.float16),
     "half-zero": BuilderLlama(dtype=np.float16, zero="packed", table="codes"),
 }

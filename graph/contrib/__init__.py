@@ -9,7 +9,7 @@ kernels and oracles never see it. One rewriter per operator, registered by name 
 """
 
 from . import attention, elementwise, matmul, quantized  # noqa: F401  (each registers its rewriters)
-from .attention import refuse_shared_buffers
+from .attention import implied_lengths, refuse_shared_buffers
 from .body import expand, is_contrib, rewritten_operators
 
-__all__ = ["expand", "is_contrib", "refuse_shared_buffers", "rewritten_operators"]
+__all__ = ["expand", "implied_lengths", "is_contrib", "refuse_shared_buffers", "rewritten_operators"]

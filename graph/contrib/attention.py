@@ -18,10 +18,11 @@ as its past, to keep both in one buffer, is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import Shape, exact_div
+from tlite_vk.graph.shape import Dim, Shape, Symbol, as_symbol, exact_div
 
 from .body import Body, rewrites
 
@@ -64,11 +65,7 @@ def _count(body: Body, x: Value, axis: int = 1) -> Value:
     return body("Range", body.scalar(0), length, body.scalar(1))
 
 
-@rewrites(
-    "GroupQueryAttention",
-    inputs=(1, 11),
-    others=("head_sink", "k_scale", "v_scale", "q_norm_weight", "k_norm_weight", "query_seqlens"),
-)
+@rewrites("GroupQueryAttention", inputs=(1, 16), others=("query_seqlens",))
 def group_query_attention(body: Body, node: Node) -> None:
     """query [B, T, H*D] with key and value [B, T, KV*D], or all three side by side; past [B, KV, P, D].
 
@@ -80,31 +77,36 @@ def group_query_attention(body: Body, node: Node) -> None:
     past_k, past_v = node.optional(3), node.optional(4)
     body.require((past_k is None) == (past_v is None), "only one of past_key and past_value is given")
     write = None if past_k is None else _write_index(body, node, q)
+    q, k = (_normalized(body, node, x, n, i) for i, (x, n) in enumerate(((q, heads), (k, kv_heads))))
     if body.take("do_rotary", 0):
         positions = node.optional(9) or _positions(body, q, write)
         q, k = (_rotated(body, node, x, positions, n) for x, n in ((q, heads), (k, kv_heads)))
     body.left.pop("rotary_interleaved", None)
+    attributes, bias = _attributes(body), node.optional(10)
+    # Rows of a causal attention are aligned to the end of the keys it counts; padding behind them is not seen anyway.
+    counted = None if attributes["is_causal"] else body("Add", _last(body, node), body.ints(1))
+    if write is None:
+        counts = {"q_num_heads": heads, "kv_num_heads": kv_heads}
+        body.end("Attention", q, k, v, bias, None, None, counted, outputs=3, **counts, **attributes)
+        return
+    valid = counted or body("Add", write, _length(body, q))
+    present = [
+        _scattered(body, _heads(body, x, kv_heads), past, write, i)
+        for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
+    ]
+    y = body("Attention", _heads(body, q, heads), *present, bias, None, None, valid, **attributes)
+    body.end("Reshape", body("Transpose", y, perm=[0, 2, 1, 3]), body.ints(0, 0, -1))
+
+
+def _attributes(body: Body) -> dict[str, Any]:
+    """Attributes of the standard's Attention, but for the numbers of heads."""
     window = body.take("local_window_size", -1)
-    attributes = {
-        "q_num_heads": heads,
-        "kv_num_heads": kv_heads,
+    return {
         "is_causal": body.take("causal", 1),
         "softcap": float(body.take("softcap", 0.0)),
         "left_window_size": window - 1 if window > 0 else -1,  # a query counts itself among its window
         **_scale(body),
     }
-    bias = node.optional(10)
-    if write is None:
-        body.end("Attention", q, k, v, bias, outputs=3, **attributes)
-        return
-    valid = body("Add", write, _length(body, q))
-    present = [
-        _scattered(body, _heads(body, x, kv_heads), past, write, i)
-        for i, (x, past) in enumerate(((k, past_k), (v, past_v)), 1)
-    ]
-    del attributes["q_num_heads"], attributes["kv_num_heads"]
-    y = body("Attention", _heads(body, q, heads), *present, bias, None, None, valid, **attributes)
-    body.end("Reshape", body("Transpose", y, perm=[0, 2, 1, 3]), body.ints(0, 0, -1))
 
 
 def refuse_shared_buffers(node: Node, declared: Mapping[str, Shape]) -> None:
@@ -121,6 +123,26 @@ def refuse_shared_buffers(node: Node, declared: Mapping[str, Shape]) -> None:
             )
 
 
+def implied_lengths(node: Node) -> dict[Symbol, Dim]:
+    """Symbols in the shapes of a node's past that can have one value only: its key heads and their size.
+
+    Recent model builders leave the size of a head open, for quantized caches.
+    """
+    past, a = [node.optional(i) for i in (3, 4)], node.attributes
+    if node.op != "GroupQueryAttention" or not a.get("num_heads") or not a.get("kv_num_heads"):
+        return {}
+    packed = node.optional(1) is None
+    size = exact_div(node.input(0).dims[-1], a["num_heads"] + (2 * a["kv_num_heads"] if packed else 0))
+    found: dict[Symbol, Dim] = {}
+    for value in past:
+        if value is not None and len(value.dims) == 4 and isinstance(size, int):
+            for d, known in ((value.dims[1], a["kv_num_heads"]), (value.dims[3], size)):
+                symbol = as_symbol(d)
+                if symbol is not None:
+                    found[symbol] = known
+    return found
+
+
 def _refuse_variants(body: Body, node: Node) -> None:
     for name, harmless in (
         ("smooth_softmax", (0, -1)),
@@ -131,8 +153,8 @@ def _refuse_variants(body: Body, node: Node) -> None:
         ("qk_output", (0,)),
     ):
         body.only(name, *harmless)
-    for name in ("qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"):  # of inputs that are refused
-        body.left.pop(name, None)
+    for i, name in ((11, "head_sink"), (12, "k_scale"), (13, "v_scale")):
+        body.require(node.optional(i) is None, f"its input {name!r} is not supported")
     past = node.optional(3)
     body.require(
         past is None or past.dtype in ("float32", "float16", "bfloat16"),
@@ -158,11 +180,25 @@ def _queries_keys_values(body: Body, node: Node, heads: int, kv_heads: int) -> l
     return body.several("Split", q, sizes, outputs=3, axis=-1)
 
 
+def _normalized(body: Body, node: Node, x: Value, heads: int, which: int) -> Value:
+    """Queries (0) or keys (1) [B, T, H*D], each head after an RMS norm where the node has a scale for it."""
+    scale = node.optional(14 + which)
+    epsilon = body.take(("q_norm_epsilon", "k_norm_epsilon")[which], body.take("qk_norm_epsilon", 1e-6))
+    if scale is None:
+        return x
+    y = body("RMSNormalization", body("Reshape", x, body.ints(0, 0, heads, -1)), scale, epsilon=epsilon)
+    return body("Reshape", y, body.ints(0, 0, -1))
+
+
 def _write_index(body: Body, node: Node, q: Value) -> Value:
     """Where the step's first row of each sequence goes, int64 [B]: seqlens_k + 1 - T, at least 0."""
-    last = body("Cast", body("Reshape", node.input(5), body.ints(-1)), to=INT64)
     behind = body("Sub", body.ints(1), _length(body, q))
-    return body("Max", body("Add", last, behind), body.ints(0))
+    return body("Max", body("Add", _last(body, node), behind), body.ints(0))
+
+
+def _last(body: Body, node: Node) -> Value:
+    """seqlens_k: the tokens of each sequence after the step, less one, int64 [B]."""
+    return body("Cast", body("Reshape", node.input(5), body.ints(-1)), to=INT64)
 
 
 def _positions(body: Body, q: Value, write: Value | None) -> Value:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.builder_llama import BuilderLlama, build_builder_llama, step_inputs
 from support.contrib_attention import grouped
 from support.contrib_cases import all_cases, n_bits, simple
 from support.onnx_models import CONTRIB, Array, Case, OnnxModel, run_onnxruntime
@@ -80,11 +81,26 @@ def test_inputs_and_outputs_that_nothing_supports_are_refused_by_name() -> None:
     node = case.model.graph.node[0]
     node.input.extend(["", "", "q"])
     assert refusal(case.model) == f"{where(case)}: its input 'head_sink' is not supported"
+    node.input[11] = ""
+    node.input.extend(["", "", "", "", "lengths"])
+    assert refusal(case.model) == f"{where(case)}: its input 'query_seqlens' is not supported"
     case = simple("x", "SkipLayerNormalization", [(2, 3, 10)] * 2 + [(10,)])
     case.model.graph.node[0].output.append("mean")
     infer(from_proto(case.model))  # nothing reads it
     case.model.graph.output.append(onnx.ValueInfoProto(name="mean"))
     assert refusal(case.model) == f"{where(case)}: its output 1 ('mean') is not supported"
+
+
+def test_norms_of_heads_inside_of_the_attention_are_those_before_it() -> None:
+    """The same seed gives both models the same weights; onnxruntime runs the first on its CPU, but not the second."""
+    results = []
+    for where in ("nodes", "attention"):
+        config = BuilderLlama(head_norms=where, bits=0, layers=1)
+        model = build_builder_llama(config)
+        graph = infer(from_proto(model))
+        results.append(evaluate(graph, step_inputs(model, config, 3, 4, [7])))
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(results[1][name], array, err_msg=name)
 
 
 def where(case: Case) -> str:

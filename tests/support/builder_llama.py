@@ -18,6 +18,8 @@ class BuilderLlama:
     bits: 4 or 8 of all projections, 0 for floats. zero: their zero points, "" or "packed". table: the embedding, in
     "floats", in "codes", or "tied" to the head. turn: where heads are rotated, in the "attention", there by positions
     from an input ("given"), by such in "nodes", or "" for nowhere. lengths: from a "mask", or from "inputs".
+    head_norms: of queries and keys, in "nodes", or in the "attention", which onnxruntime has no CPU kernel for.
+    open_size: the size of a head is a symbol in the shapes of the caches.
     """
 
     layers: int = 2
@@ -36,10 +38,11 @@ class BuilderLlama:
     interleaved: int = 0
     rotary: int = 16
     turn: str = "attention"
-    head_norms: bool = False
+    head_norms: str = ""
     bias: bool = False
     table: str = "floats"
     lengths: str = "mask"
+    open_size: bool = False
     dtype: Any = np.float32
     seed: int = 5
 
@@ -100,7 +103,7 @@ class _Maker:
 
     def attention(self, x: str, layer: int, lengths: Sequence[str], turn: Sequence[str]) -> str:
         c, m = self.c, self.m
-        counts = (c.heads, c.kv_heads, c.kv_heads)
+        counts, size = (c.heads, c.kv_heads, c.kv_heads), c.head_dim
         if c.packed:
             operands = [self.project(x, sum(counts) * c.head_dim, c.hidden, f"layer.{layer}.qkv"), "", ""]
         else:
@@ -108,24 +111,27 @@ class _Maker:
                 self.project(x, n * c.head_dim, c.hidden, f"layer.{layer}.{s}")
                 for s, n in zip("qkv", counts, strict=True)
             ]
-        if c.head_norms:
+        if c.head_norms == "nodes":
             operands[:2] = [self.head_norm(y, n) for y, n in zip(operands, counts[:2], strict=False)]
         if c.turn == "nodes":
             operands[:2] = [
                 m.node("RotaryEmbedding", y, *turn, domain=CONTRIB, interleaved=c.interleaved) for y in operands[:2]
             ]
+        width = "kv_cache_dim" if c.open_size else size
         past = [
-            m.input(
-                f"past_key_values.{layer}.{s}", c.dtype, "batch_size", c.kv_heads, "past_sequence_length", c.head_dim
-            )
+            m.input(f"past_key_values.{layer}.{s}", c.dtype, "batch_size", c.kv_heads, "past_sequence_length", width)
             for s in ("key", "value")
         ]
         inside = list(turn) if c.turn in ("attention", "given") else []
+        if c.head_norms == "attention":
+            inside += [""] * (7 - len(inside)) + [self.scale(size), self.scale(size)]
+        norms = {"qk_norm_epsilon": 1e-5} if c.head_norms == "attention" else {}
         names = [m.fresh("attention"), f"present.{layer}.key", f"present.{layer}.value"]
         m.several(
             "GroupQueryAttention", *operands, *past, *lengths, *inside, outputs=names, domain=CONTRIB,
             name=f"layer.{layer}.attention", num_heads=c.heads, kv_num_heads=c.kv_heads, scale=c.head_dim**-0.5,
-            do_rotary=int(bool(inside)), rotary_interleaved=c.interleaved if inside else 0, local_window_size=c.window,
+            do_rotary=int(c.turn in ("attention", "given")), local_window_size=c.window,
+            rotary_interleaved=0 if c.turn == "nodes" else c.interleaved, **norms,
         )  # fmt: skip
         return self.project(names[0], c.hidden, c.heads * c.head_dim, f"layer.{layer}.o")
 

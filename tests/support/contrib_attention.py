@@ -108,6 +108,10 @@ def grouped_cases() -> list[Case]:
         grouped("bias", 1, 3, 2, bias=(1, 1)),
         grouped("bias-heads", 2, 1, 4, bias=(2, 4), softcap=3.0),
         grouped("both-ways", 1, 4, 0, causal=0, rotary=0),
+        grouped("both-ways-chunk", 1, 4, 3, causal=0),
+        grouped("both-ways-padded", 2, 5, 0, [5, 3], causal=0),
+        grouped("both-ways-step", 2, 1, 5, [6, 3], causal=0),
+        grouped("both-ways-without-past", 2, 5, 0, [5, 3], causal=0, no_past=True),
     ]
 
 

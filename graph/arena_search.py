@@ -22,11 +22,11 @@ from .arena_repeats import find_repeats, shortened, units
 
 Ints = npt.NDArray[np.int64]
 
-GOOD_ENOUGH = 1.001  # of the lower bound: where the search ends
-ROUNDS, MOVES = 8, 800  # of annealing at most, and moves in each
-TEMPERATURE = 0.15  # in parts of the lower bound, when a round starts
+GOOD, FAIR = 1.001, 1.03  # of the lower bound: where the search ends, and where it ends after half of its rounds
+ROUNDS, MOVES = 10, 800  # of annealing at most, and moves in each
+TEMPERATURES = (0.15, 0.3, 0.08)  # in parts of the lower bound, when a round starts
 WORST, SUM = 3.0, 3.0  # weights of the worst excess, and of the sum over blocks of the mean over samples
-FOCUS = 0.5  # share of the moves that take a block from a chain that reaches too high
+FOCUS = 0.7  # share of the moves that take a block from a chain that reaches too high
 
 
 class Blocks:
@@ -147,7 +147,7 @@ class Stack:
 
     def chain(self, rng: random.Random) -> list[int]:
         """Blocks one upon the other, at one sample: from one that ends too high down to the bottom."""
-        high = np.argwhere(self.ends > GOOD_ENOUGH * self.blocks.bounds)
+        high = np.argwhere(self.ends > GOOD * self.blocks.bounds)
         block, sample = (int(i) for i in high[rng.randrange(len(high))])
         found = [block]
         while (offset := self.ends[block, sample] - self.blocks.sizes[block, sample]) > 0:
@@ -180,28 +180,37 @@ def search_order(spans: Sequence[tuple[int, int]], sizes: Ints) -> list[int]:
     unit = units(len(spans), repeats)
     kept, short = shortened(spans, repeats)
     few = Blocks(short, sizes[kept], [unit[i] for i in kept])
-    stacks = [Stack(few, order) for order in few.first_fit()]
-    best = _annealed(min(stacks, key=Stack.cost), random.Random(0))
+    starts = sorted((Stack(few, order) for order in few.first_fit()), key=Stack.cost)
+    best = _annealed(starts, random.Random(0))
     place = {few.units[u]: i for i, u in enumerate(best.order)}
     return [rows[i] for i in sorted(range(len(spans)), key=lambda i: (place[unit[i]], i))]
 
 
-def _annealed(best: Stack, rng: random.Random) -> Stack:
-    """The best stack met in some rounds, each of which starts from the best so far; worse moves become rarer."""
-    least = best.cost()
-    for _ in range(ROUNDS):
-        stack, cost = best, least
-        for i in range(MOVES):
-            if best.ratio() <= GOOD_ENOUGH:
-                return best
-            if stack.ratio() <= GOOD_ENOUGH:
-                break
-            moved = stack.neighbour(rng)
-            change = moved.cost() - cost
-            if change <= 0 or rng.random() < exp(-change / (TEMPERATURE * (1 - i / MOVES))):
-                stack, cost = moved, cost + change
-                if cost <= least:
-                    best, least = stack, cost
+def _annealed(starts: list[Stack], rng: random.Random) -> Stack:
+    """The best stack met in some rounds; the first rounds begin with one of the starts each, later ones with the best."""
+    best, least = starts[0], starts[0].cost()
+    for i in range(ROUNDS):
+        if best.ratio() <= (GOOD if i < ROUNDS // 2 else FAIR):
+            break
+        found = _round(starts[i] if i < len(starts) else best, TEMPERATURES[i % len(TEMPERATURES)], rng)
+        if (cost := found.cost()) <= least:
+            best, least = found, cost
+    return best
+
+
+def _round(stack: Stack, temperature: float, rng: random.Random) -> Stack:
+    """The best stack met while units are moved; moves that make it worse become rarer."""
+    best, least = stack, stack.cost()
+    cost = least
+    for i in range(MOVES):
+        if stack.ratio() <= GOOD:
+            return stack
+        moved = stack.neighbour(rng)
+        change = moved.cost() - cost
+        if change <= 0 or rng.random() < exp(-change / (temperature * (1 - i / MOVES))):
+            stack, cost = moved, cost + change
+            if cost <= least:
+                best, least = stack, cost
     return best
 
 

@@ -49,9 +49,7 @@ def units(count: int, repeats: Repeats | None) -> list[int]:
     if repeats is None:
         return list(range(count))
     inside = range(repeats.start, repeats.start + repeats.length)
-    return [
-        repeats.start + (i - repeats.start) % (2 * repeats.period) if i in inside else i for i in range(count)
-    ]
+    return [repeats.start + (i - repeats.start) % (2 * repeats.period) if i in inside else i for i in range(count)]
 
 
 def shortened(spans: Sequence[tuple[int, int]], repeats: Repeats | None) -> tuple[list[int], list[tuple[int, int]]]:

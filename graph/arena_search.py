@@ -52,7 +52,7 @@ class Blocks:
         return found
 
     def first_fit(self) -> list[list[int]]:
-        """Orders of the units by the lowest offsets that are free when large blocks, or early ones, are placed first."""
+        """Orders of the units by their lowest free offsets when large blocks, or early ones, are placed first."""
         relative = self.sizes / self.bounds
         worst, total = relative.max(axis=1), relative.sum(axis=1)
         first, last = np.array(self.spans).T
@@ -187,7 +187,7 @@ def search_order(spans: Sequence[tuple[int, int]], sizes: Ints) -> list[int]:
 
 
 def _annealed(starts: list[Stack], rng: random.Random) -> Stack:
-    """The best stack met in some rounds; the first rounds begin with one of the starts each, later ones with the best."""
+    """The best stack met in some rounds; the first begin with one of the starts each, later ones with the best."""
     best, least = starts[0], starts[0].cost()
     for i in range(ROUNDS):
         if best.ratio() <= (GOOD if i < ROUNDS // 2 else FAIR):

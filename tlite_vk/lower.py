@@ -47,6 +47,9 @@ ITEM_BYTES = dict.fromkeys(
 )
 """Bytes of an element on the device: every plain value is a float32 or a 32-bit word there."""
 
+WASTE = 1.05
+"""How much larger than its lower bound an arena may be before it is planned anew for the lengths of a recording."""
+
 PICK = "pick"
 """The label of the dispatch that chooses a token."""
 
@@ -103,6 +106,7 @@ class Lowering:
         self._placed: dict[Value, Placed] = {}
         self._sizes: dict[str, Dim] = {}
         self._deferred: dict[Value, Deferred] = {}
+        self._in_place: dict[str, set[str]] = {}  # buffer: those whose place it may take over
         self.dispatches: list[Dispatch] = []
         self.plan: MemoryPlan | None = None
         """Made by `finish`."""
@@ -175,6 +179,16 @@ class Lowering:
     def alias(self, value: Value, other: Value) -> None:
         """`value` is the same bytes as `other`."""
         self._placed[value] = self._placed[other]
+
+    def may_replace(self, value: Value, *others: Window) -> None:
+        """`value` may lie where others lie that its kernel is the last to read.
+
+        The kernel must be a single dispatch in which no invocation reads an element of the others after any
+        invocation may have written that element of `value`.
+        """
+        placed = self._placed[value]
+        same = {w.buffer for w in others if w.buffer in self._sizes and (w.offset, placed.offset) == (0, 0)}
+        self._in_place.setdefault(placed.buffer, set()).update(same - {placed.buffer})
 
     def is_placed(self, value: Value) -> bool:
         return value in self._placed
@@ -276,12 +290,12 @@ class Lowering:
     def finish(
         self, name: str, outputs: Mapping[str, Value], head_label: str | None, lengths: Mapping[str, int] | None = None
     ) -> Entry:
-        """The entry with its arena planned: for all lengths, or for given ones only, which is much less work where
-        several symbols are free."""
-        lifetimes = self._lifetimes(outputs.values())
-        if lengths is not None:
-            lifetimes = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in lifetimes]
-        plan = self.plan = plan_memory(lifetimes, alignment=self.target.alignment)
+        """The entry with its arena planned for all lengths; or for given ones, where the plan for all is larger there
+        than WASTE allows."""
+        plan = self.plan = self.plan or plan_memory(self._lifetimes(outputs.values()), alignment=self.target.alignment)
+        if lengths is not None and plan.bytes(lengths) > WASTE * plan.lower_bound(lengths):
+            here = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in plan.lifetimes]
+            plan = plan_memory(here, alignment=self.target.alignment)
         placed = tuple(replace(d, windows=tuple(self._settle(w, plan) for w in d.windows)) for d in self.dispatches)
         labels = [d.label for d in placed]
         head = labels.index(head_label) if head_label in labels else len(placed)
@@ -301,7 +315,8 @@ class Lowering:
             buffer = self._placed[value].buffer
             if buffer in first:
                 last[buffer] = len(self.dispatches)
-        return [Lifetime(b, self._sizes[b], first[b], last[b]) for b in first]
+        in_place = {b: tuple(sorted(self._in_place.get(b, ()), key=list(first).index)) for b in first}
+        return [Lifetime(b, self._sizes[b], first[b], last[b], in_place[b]) for b in first]
 
     def _settle(self, window: Window, plan: MemoryPlan) -> Window:
         if not window.buffer.startswith("arena:"):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .repeats import longest_repetition
+
 Ints = npt.NDArray[np.int64]
 
 KEPT = 4  # periods that a shortened list keeps at least; an even number of them is left out
@@ -29,19 +31,17 @@ class Repeats:
 
 
 def find_repeats(spans: Sequence[tuple[int, int]], sizes: Ints) -> Repeats | None:
-    """The longest repetition among blocks sorted by birth, of at least KEPT + 2 periods; the shortest such period."""
-    births = np.array([first for first, _ in spans])
-    marks = np.column_stack([np.diff(births, prepend=births[:1]), np.array([b - a for a, b in spans]), sizes])
-    _, signs = np.unique(marks, axis=0, return_inverse=True)
-    signs = np.asarray(signs).reshape(-1)
-    best: Repeats | None = None
-    for period in range(1, len(spans) // (KEPT + 2) + 1):
-        same = np.flatnonzero(np.diff(np.concatenate([[0], signs[period:] == signs[:-period], [0]]).astype(np.int64)))
-        for start, stop in zip(same[::2].tolist(), same[1::2].tolist(), strict=True):
-            length = stop - start + period
-            if length >= (KEPT + 2) * period and (best is None or length > best.length + period):
-                best = Repeats(start, length, period, int(births[start + period] - births[start]))
-    return best
+    """The longest repetition among blocks sorted by birth, of at least KEPT + 2 periods."""
+    births = [first for first, _ in spans]
+    marks = [
+        (first - before, last - first, *size)
+        for (first, last), before, size in zip(spans, [births[0], *births[:-1]], sizes.tolist(), strict=True)
+    ]
+    found = longest_repetition(marks, KEPT + 2)
+    if found is None:
+        return None
+    steps = births[found.start + found.period] - births[found.start]
+    return Repeats(found.start, found.length, found.period, steps)
 
 
 def units(count: int, repeats: Repeats | None) -> list[int]:

@@ -81,7 +81,7 @@ class Blocks:
         while True:  # an offset that is clear of a range at some samples only moves above it
             below = (found[:, None] >= ends).all(axis=2)
             above = (starts >= (found + size)[:, None]).all(axis=2)
-            clash = ~(below | above)
+            clash = np.logical_not(below | above).reshape(len(found), -1)
             if not clash.any():
                 break
             found = np.maximum(found, np.where(clash[:, :, None], ends, 0).max(axis=1))

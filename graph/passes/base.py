@@ -42,6 +42,11 @@ class Report:
         no = Counter(f.rule for f in self.findings if not f.matched)
         return {rule: (yes[rule], no[rule]) for rule in dict.fromkeys(f.rule for f in self.findings)}
 
+    def all_counts(self) -> dict[str, tuple[int, int]]:
+        """Per pass that ran, in order: (matched, rejected)."""
+        counts = self.counts()
+        return {rule: counts.get(rule, (0, 0)) for rule in self.seconds}
+
     def rejections(self) -> list[Finding]:
         return [f for f in self.findings if not f.matched]
 

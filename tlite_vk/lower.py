@@ -5,7 +5,7 @@ Kernels are registered per operator in tlite_vk/kernels; nothing here knows any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -292,7 +292,7 @@ class Lowering:
     ) -> Entry:
         """The entry with its arena planned for all lengths; or for given ones, where the plan for all is larger there
         than WASTE allows."""
-        plan = self.plan = self.plan or plan_memory(self._lifetimes(outputs.values()), alignment=self.target.alignment)
+        plan = self.plan = self.plan or plan_memory(self.lifetimes(outputs.values()), alignment=self.target.alignment)
         if lengths is not None and plan.bytes(lengths) > WASTE * plan.lower_bound(lengths):
             here = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in plan.lifetimes]
             plan = plan_memory(here, alignment=self.target.alignment)
@@ -303,7 +303,8 @@ class Lowering:
         windows = {key: self._settle(self._window(self._placed[v], "read"), plan) for key, v in outputs.items()}
         return Entry(name, placed, dims.to_program(plan.total), windows, head, pick)
 
-    def _lifetimes(self, outputs: Any) -> list[Lifetime]:
+    def lifetimes(self, outputs: Iterable[Value]) -> list[Lifetime]:
+        """From which dispatch to which each activation lives; outputs live to the end."""
         first: dict[str, int] = {}
         last: dict[str, int] = {}
         for i, dispatch in enumerate(self.dispatches):

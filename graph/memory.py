@@ -102,7 +102,7 @@ def plan_memory(lifetimes: Sequence[Lifetime], *, alignment: int) -> MemoryPlan:
     names = [v.name for v in lifetimes]
     if len(set(names)) != len(names) or any(v.last < v.first for v in lifetimes):
         raise GraphError("memory plan: a value is listed twice, or dies before it is born")
-    sizes = {v.name: _aligned(v.size, alignment) for v in lifetimes}
+    sizes = {v.name: _aligned(v, alignment) for v in lifetimes}
     blocks = _blocks(lifetimes, sizes)
     if not blocks:
         return MemoryPlan((), {}, {}, 0)
@@ -132,11 +132,11 @@ def _stacked(blocks: Sequence[_Block], order: Sequence[int]) -> tuple[list[Dim],
     return [where[offsets[i]] for i in range(len(blocks))], where[total]
 
 
-def _aligned(size: Dim, alignment: int) -> Dim:
+def _aligned(value: Lifetime, alignment: int) -> Dim:
     """The size rounded up to the alignment, unless it is a multiple by its form."""
-    size = simplify(size)
+    size = simplify(value.size)
     if not is_non_negative(size):
-        raise GraphError(f"memory plan: a size of {size} may be negative")
+        raise GraphError(f"memory plan: the size of {value.name.removeprefix('arena:')!r}, {size}, may be negative")
     if isinstance(size, int):
         return -(-size // alignment) * alignment
     if all(c.is_Integer and int(c) % alignment == 0 for c in size.as_coefficients_dict().values()):

@@ -16,8 +16,10 @@ from .compiler import compile_all, module_name
 from .errors import ModelError
 from .expression import Expression, evaluate
 from .graph import shape as dims
+from .graph.errors import GraphError
 from .graph.ir import Graph, Node, Value
 from .graph.memory import Lifetime, MemoryPlan, plan_memory
+from .graph.ops.registry import MISFITS
 from .graph.shape import Dim
 from .program import Dispatch, Entry, Kernel, Program, State, WeightPlan, Window
 from .target import Target
@@ -285,7 +287,12 @@ class Lowering:
         rule = _RULES.get((node.domain, node.op))
         if rule is None:
             raise ModelError(f"{node}: this operator has no kernel")
-        rule(self, node)
+        try:
+            rule(self, node)
+        except GraphError as error:
+            raise (error if node.name in str(error) else ModelError(f"{node}: {error}")) from error
+        except MISFITS as error:  # what its shape rule did not show to be wrong
+            raise ModelError(f"{node}: its inputs or attributes do not fit its kernel ({error})") from error
 
     def finish(
         self, name: str, outputs: Mapping[str, Value], head_label: str | None, lengths: Mapping[str, int] | None = None

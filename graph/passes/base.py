@@ -17,6 +17,7 @@ import numpy as np
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Node, Value, rewire
+from tlite_vk.graph.ops.registry import MISFITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ class Pass(ABC):
 def run_pass(rule: Pass, graph: Graph, report: Report) -> Graph:
     """The graph after the pass. Raises GraphError where the pass broke an invariant."""
     rewriter = Rewriter(graph, rule.name, report)
-    rule.rewrite(rewriter)
+    try:
+        rule.rewrite(rewriter)
+    except MISFITS as error:  # what shapes alone do not show to be wrong
+        raise GraphError(f"pass {rule.name}: a node's inputs or attributes do not fit it ({error})") from error
     result = rewriter.finish()
     try:
         result.verify()

@@ -19,7 +19,19 @@ from .errors import GraphError
 from .ir import Graph, Node, Value
 from .ops.dtypes import FLOATS, numpy_dtype
 from .ops.registry import MISFITS, Array, Operator, Tensor, find_operator
-from .shape import MAX_DIM, Dim, Symbol, equal_shapes, format_shape, ints, is_expression, product, simplify, substitute
+from .shape import (
+    MAX_DIM,
+    MAX_RANK,
+    Dim,
+    Symbol,
+    equal_shapes,
+    format_shape,
+    ints,
+    is_expression,
+    product,
+    simplify,
+    substitute,
+)
 
 MAX_CARRIED = 4096  # elements of an integer tensor carried as expressions
 CONTRIB_OPSET = 24  # the standard's version that contrib operators are rewritten to
@@ -123,6 +135,8 @@ def make_node(
 
 
 def _check_extent(node: Node, result: Tensor) -> None:
+    if len(result.shape) > MAX_RANK:
+        raise GraphError(f"{node}: an output would have {len(result.shape)} axes; up to {MAX_RANK} are supported")
     for d in result.shape:
         if isinstance(d, int) and not 0 <= d <= MAX_DIM:
             raise GraphError(f"{node}: an output would have the extent {d}")

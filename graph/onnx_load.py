@@ -24,10 +24,11 @@ from .external import ExternalFiles, tensor_bytes
 from .ir import Graph, Node, Value, toposort
 from .ops.dtypes import bits, from_onnx, numpy_dtype
 from .ops.registry import find_operator
-from .shape import MAX_DIM, Dim, Shape, symbol
+from .shape import MAX_DIM, MAX_RANK, Dim, Shape, symbol
 from .upgrade import upgrade
 
 MAX_FILE = 2**31 - 1  # what protobuf can hold
+MAX_OPERANDS = 2048  # inputs and outputs of a node
 MAX_EXPANSIONS = 4  # definitions made of operators that are themselves defined by others
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # Inputs that may be empty along one axis, by structure: (operator, input index) -> axis; a past of no tokens.
@@ -183,6 +184,8 @@ class _Loader:
             dtype = from_onnx(proto.data_type)
         except GraphError as error:
             raise GraphError(f"tensor {name!r}: {error}") from None
+        if len(proto.dims) > MAX_RANK:
+            raise GraphError(f"tensor {name!r} has {len(proto.dims)} axes; up to {MAX_RANK} are supported")
         shape = tuple(int(d) for d in proto.dims)
         count = 1
         for d in shape:
@@ -233,6 +236,10 @@ class _Loader:
         declared = info.type.tensor_type
         if not declared.HasField("shape"):
             raise GraphError(f"graph input {info.name!r} has no shape")
+        if len(declared.shape.dim) > MAX_RANK:
+            raise GraphError(
+                f"graph input {info.name!r} has {len(declared.shape.dim)} axes; up to {MAX_RANK} are supported"
+            )
         try:
             dtype = from_onnx(declared.elem_type)
         except GraphError as error:
@@ -269,6 +276,9 @@ class _Loader:
         name = proto.name or next((o for o in proto.output if o), f"{proto.op_type}_{index}")
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         node = Node(proto.op_type, [], [], {}, name, domain)
+        if len(proto.input) + len(proto.output) > MAX_OPERANDS:
+            raise GraphError(f"{node} has more than {MAX_OPERANDS} inputs and outputs")
+        self.check_types(node, proto)
         node.attributes = {a.name: self.attribute(node, a) for a in proto.attribute}
         for i, output in enumerate(proto.output):
             value = Value(output or f"{name}:{i}")
@@ -277,6 +287,16 @@ class _Loader:
         if not node.outputs:
             raise GraphError(f"{node} has no outputs")
         return node
+
+    def check_types(self, node: Node, proto: onnx.NodeProto) -> None:
+        """Raise GraphError for an attribute of another type than the standard says, where it has the operator."""
+        schema = _schema(proto, self.opset)
+        for given in proto.attribute if schema is not None else ():
+            known = schema.attributes.get(given.name)
+            if known is not None and int(known.type) != given.type:
+                kinds = onnx.AttributeProto.AttributeType
+                wanted, found = (kinds.Name(int(kind)).lower() for kind in (known.type, given.type))
+                raise GraphError(f"{node}: its attribute {given.name!r} must be of type {wanted}, not {found}")
 
     def attribute(self, node: Node, proto: onnx.AttributeProto) -> Any:
         kinds = onnx.AttributeProto

@@ -23,6 +23,8 @@ Shape: TypeAlias = tuple[Dim, ...]
 Program: TypeAlias = int | str | tuple[Any, ...]  # a dimension without sympy: 3, "T", ("+", ("*", 576, "T"), 4)
 
 MAX_DIM = 2**40  # a larger extent is a hostile or broken model, not a tensor
+MAX_RANK = 32  # axes of a tensor
+MAX_TERMS, MAX_DEGREE = 256, 16  # of a dimension; arithmetic that makes more explodes rather than ends
 
 
 @cache
@@ -88,7 +90,31 @@ def add(a: Dim, b: Dim) -> Dim:
 
 @lru_cache(maxsize=8192)
 def _add(a: Dim, b: Dim) -> Dim:
-    return simplify(a + b)
+    return _small(simplify(a + b))
+
+
+def _small(dim: Dim) -> Dim:
+    """The dimension. Raises GraphError where it has grown beyond what a model's shapes are."""
+    if not isinstance(dim, int) and _term_count(dim) > MAX_TERMS:
+        raise GraphError(f"a dimension would be a sum of more than {MAX_TERMS} terms")
+    return dim
+
+
+def _term_count(dim: Dim) -> int:
+    return 1 if isinstance(dim, int) else len(sympy.Add.make_args(dim))
+
+
+@lru_cache(maxsize=8192)
+def _degree(dim: Expression) -> int:
+    """The largest number of factors of a term, roundings and the like counted as one."""
+    if isinstance(dim, int):
+        return 0
+    factors = (sympy.Mul.make_args(term) for term in sympy.Add.make_args(dim))
+    powers = (
+        sum(int(f.as_base_exp()[1]) for f in term if not f.is_number and f.as_base_exp()[1].is_Integer)
+        for term in factors
+    )
+    return max(powers, default=0)
 
 
 def multiply(a: Dim, b: Dim) -> Dim:
@@ -97,7 +123,9 @@ def multiply(a: Dim, b: Dim) -> Dim:
 
 @lru_cache(maxsize=8192)
 def _multiply(a: Dim, b: Dim) -> Dim:
-    return simplify(a * b)
+    if _term_count(a) * _term_count(b) > MAX_TERMS or _degree(a) + _degree(b) > MAX_DEGREE:
+        raise GraphError(f"a dimension would have more than {MAX_TERMS} terms, or products of more than {MAX_DEGREE}")
+    return _small(simplify(a * b))
 
 
 def product(dims: Iterable[Dim]) -> Dim:

@@ -1,5 +1,6 @@
-"""ONNX to Program, for generation: one entry per way through the model.
+"""ONNX to Program, one entry per way through the model.
 
+run      any graph: all inputs in, all outputs out, nothing kept between runs
 decode   one token, RMS norms inside the projections; greedy choice as a last, optional step
 prefill  T tokens, only the last valid row through the head; greedy choice likewise
 score    T tokens, logits of every row (perplexity, teacher forcing)
@@ -8,8 +9,8 @@ score    T tokens, logits of every row (perplexity, teacher forcing)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -38,12 +39,32 @@ ENTRIES = {"decode": (1, False), "prefill": (None, False), "score": (None, True)
 
 @dataclass(frozen=True)
 class Compiled:
-    """What an entry was made from: the fused graph, what the passes did, where activations lie."""
+    """What an entry was made from: the fused graph, what the passes did, where activations lie.
+
+    short: dimensions that are not the length of a sequence, with the number to look at them with (a batch of 1, a past
+    of 0).
+    """
 
     entry: Entry
     graph: Graph
     report: Report
     plan: MemoryPlan
+    short: Mapping[str, int] = field(default_factory=dict)
+
+    def every_length(self, tokens: int) -> dict[str, int]:
+        """The same for every symbol of the graph's inputs, whether a buffer's size depends on it or not."""
+        names = {s.name for v in self.graph.inputs for d in v.dims for s in dims.symbols(d)}
+        return {**dict.fromkeys(names, tokens), **self.lengths(tokens)}
+
+    @property
+    def long(self) -> list[str]:
+        """Names of the dimensions that are lengths."""
+        names = {s.name for d in self.plan.sizes.values() for s in dims.symbols(d)}
+        return sorted(names - self.short.keys())
+
+    def lengths(self, tokens: int) -> dict[str, int]:
+        """A value for each symbol of the memory plan, where a sequence has so many tokens."""
+        return {**self.short, **dict.fromkeys(self.long, tokens)}
 
 
 def compile_model(
@@ -80,6 +101,42 @@ def compile_model(
     )
     log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
     return program
+
+
+def compile_run(
+    path: str | Path,
+    target: Target,
+    *,
+    observe: Callable[[Compiled], None] | None = None,
+    dump: Callable[[str, str, Graph], None] | None = None,
+) -> Program:
+    """Compile any graph as a Session does: one entry, "run". Raises GraphError or ModelError, in one line."""
+    graph, report = optimize(
+        load_model(Path(path)), generate=False, dump=None if dump is None else partial(dump, "run")
+    )
+    book = Book(half_states=False)
+    low = lower_run(graph, target, book)
+    entry = low.finish("run", {v.name: v for v in graph.outputs if not v.known}, None)
+    assert low.plan is not None
+    if observe is not None:
+        observe(Compiled(entry, graph, report, low.plan, _short(graph)))
+    return book.program([entry], [], {}, 0, 0, 0)
+
+
+def lower_run(graph: Graph, target: Target, book: Book) -> Lowering:
+    """The dispatches of a graph whose inputs and outputs are buffers of their own, "input:NAME" and "output:NAME"."""
+    kinds = (("output", graph.outputs), ("input", graph.inputs))
+    low = Lowering(graph, target, book, {}, {}, {v: f"{kind}:{v.name}" for kind, values in kinds for v in values})
+    low.run()
+    return low
+
+
+def _short(graph: Graph) -> dict[str, int]:
+    """Dimensions that a report keeps short: the first of each input, and those that may be 0; not if that is all."""
+    symbols = {s for v in graph.inputs for d in v.dims for s in dims.symbols(d)}
+    first = {s for v in graph.inputs for d in v.dims[:1] for s in dims.symbols(d)}
+    short = {s: dims.lower_bound(s) for s in symbols if s in first or dims.lower_bound(s) == 0}
+    return {s.name: least for s, least in short.items()} if short.keys() < symbols else {}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Kernels are registered per operator in tlite_vk/kernels; nothing here knows any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,8 +16,10 @@ from .compiler import compile_all, module_name
 from .errors import ModelError
 from .expression import Expression, evaluate
 from .graph import shape as dims
+from .graph.errors import GraphError
 from .graph.ir import Graph, Node, Value
 from .graph.memory import Lifetime, MemoryPlan, plan_memory
+from .graph.ops.registry import MISFITS
 from .graph.shape import Dim
 from .program import Dispatch, Entry, Kernel, Program, State, WeightPlan, Window
 from .target import Target
@@ -46,6 +48,9 @@ ITEM_BYTES = dict.fromkeys(
     4,
 )
 """Bytes of an element on the device: every plain value is a float32 or a 32-bit word there."""
+
+WASTE = 1.05
+"""How much larger than its lower bound an arena may be before it is planned anew for the lengths of a recording."""
 
 PICK = "pick"
 """The label of the dispatch that chooses a token."""
@@ -103,6 +108,7 @@ class Lowering:
         self._placed: dict[Value, Placed] = {}
         self._sizes: dict[str, Dim] = {}
         self._deferred: dict[Value, Deferred] = {}
+        self._in_place: dict[str, set[str]] = {}  # buffer: those whose place it may take over
         self.dispatches: list[Dispatch] = []
         self.plan: MemoryPlan | None = None
         """Made by `finish`."""
@@ -175,6 +181,16 @@ class Lowering:
     def alias(self, value: Value, other: Value) -> None:
         """`value` is the same bytes as `other`."""
         self._placed[value] = self._placed[other]
+
+    def may_replace(self, value: Value, *others: Window) -> None:
+        """`value` may lie where others lie that its kernel is the last to read.
+
+        The kernel must be a single dispatch in which no invocation reads an element of the others after any
+        invocation may have written that element of `value`.
+        """
+        placed = self._placed[value]
+        same = {w.buffer for w in others if w.buffer in self._sizes and (w.offset, placed.offset) == (0, 0)}
+        self._in_place.setdefault(placed.buffer, set()).update(same - {placed.buffer})
 
     def is_placed(self, value: Value) -> bool:
         return value in self._placed
@@ -271,17 +287,22 @@ class Lowering:
         rule = _RULES.get((node.domain, node.op))
         if rule is None:
             raise ModelError(f"{node}: this operator has no kernel")
-        rule(self, node)
+        try:
+            rule(self, node)
+        except GraphError as error:
+            raise (error if node.name in str(error) else ModelError(f"{node}: {error}")) from error
+        except MISFITS as error:  # what its shape rule did not show to be wrong
+            raise ModelError(f"{node}: its inputs or attributes do not fit its kernel ({error})") from error
 
     def finish(
         self, name: str, outputs: Mapping[str, Value], head_label: str | None, lengths: Mapping[str, int] | None = None
     ) -> Entry:
-        """The entry with its arena planned: for all lengths, or for given ones only, which is much less work where
-        several symbols are free."""
-        lifetimes = self._lifetimes(outputs.values())
-        if lengths is not None:
-            lifetimes = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in lifetimes]
-        plan = self.plan = plan_memory(lifetimes, alignment=self.target.alignment)
+        """The entry with its arena planned for all lengths; or for given ones, where the plan for all is larger there
+        than WASTE allows."""
+        plan = self.plan = self.plan or plan_memory(self.lifetimes(outputs.values()), alignment=self.target.alignment)
+        if lengths is not None and plan.bytes(lengths) > WASTE * plan.lower_bound(lengths):
+            here = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in plan.lifetimes]
+            plan = plan_memory(here, alignment=self.target.alignment)
         placed = tuple(replace(d, windows=tuple(self._settle(w, plan) for w in d.windows)) for d in self.dispatches)
         labels = [d.label for d in placed]
         head = labels.index(head_label) if head_label in labels else len(placed)
@@ -289,7 +310,8 @@ class Lowering:
         windows = {key: self._settle(self._window(self._placed[v], "read"), plan) for key, v in outputs.items()}
         return Entry(name, placed, dims.to_program(plan.total), windows, head, pick)
 
-    def _lifetimes(self, outputs: Any) -> list[Lifetime]:
+    def lifetimes(self, outputs: Iterable[Value]) -> list[Lifetime]:
+        """From which dispatch to which each activation lives; outputs live to the end."""
         first: dict[str, int] = {}
         last: dict[str, int] = {}
         for i, dispatch in enumerate(self.dispatches):
@@ -301,7 +323,8 @@ class Lowering:
             buffer = self._placed[value].buffer
             if buffer in first:
                 last[buffer] = len(self.dispatches)
-        return [Lifetime(b, self._sizes[b], first[b], last[b]) for b in first]
+        in_place = {b: tuple(sorted(self._in_place.get(b, ()), key=list(first).index)) for b in first}
+        return [Lifetime(b, self._sizes[b], first[b], last[b], in_place[b]) for b in first]
 
     def _settle(self, window: Window, plan: MemoryPlan) -> Window:
         if not window.buffer.startswith("arena:"):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import kernels  # noqa: F401  (registers the kernels)
 from .binding import Buffers, Pipelines, record
+from .compile import lower_run
 from .device import Buffer, Device, Recording, open_device
 from .errors import InputError
 from .expression import evaluate
@@ -26,7 +26,7 @@ from .graph.ir import Graph, Value
 from .graph.onnx_load import load_model
 from .graph.ops.dtypes import FLOATS, numpy_dtype
 from .graph.pipeline import optimize
-from .lower import Book, Lowering
+from .lower import Book
 from .target import Precision, Target
 from .upload import device_array, upload
 
@@ -69,13 +69,7 @@ class Session:
         if wide:
             log.info("%s: values of type %s are computed in float32", self.graph.name, " and ".join(wide))
         self._book = Book(half_states=False)
-        names = {
-            v: f"{kind}:{v.name}"
-            for kind, values in (("output", self.graph.outputs), ("input", self.graph.inputs))
-            for v in values
-        }
-        self._lowered = Lowering(self.graph, self.target, self._book, {}, {}, names)
-        self._lowered.run()
+        self._lowered = lower_run(self.graph, self.target, self._book)
         self.program = self._book.program([], [], {}, 0, 0, 0)
         self._weights = upload(self.device, self.program.weights, self.target.alignment)
         self._pipelines = Pipelines(self.device, self.program)

@@ -154,20 +154,39 @@ def softmax_array(x: Array, axis: int = -1) -> Array:
     return np.asarray(e / np.where(total == 0, 1, total), x.dtype)
 
 
-@operator("Softmax", rule=same)
-def softmax(x: Array, *, axis: int = -1) -> Array:
-    return softmax_array(x, axis)
+def _along_axis(x: Tensor, *, axis: int = -1, flattened: int = 0) -> Tensor:
+    axis_of(axis, x.rank)
+    return same(x)
 
 
-@operator("LogSoftmax", rule=same)
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    shifted = x - np.max(x, axis, keepdims=True)
-    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True)), x.dtype)
+def _by_rows(along: Callable[[Array, int], Array], x: Array, axis: int, flattened: int) -> Array:
+    """along(x, axis); with `flattened`, as before opset 13, over all axes from `axis` on as one."""
+    if not flattened:
+        return along(x, axis)
+    rows = int(np.prod(x.shape[: axis_of(axis, x.ndim)]))
+    return along(x.reshape(rows, -1), -1).reshape(x.shape)
 
 
-@operator("Hardmax", rule=same)
-def hardmax(x: Array, *, axis: int = -1) -> Array:
-    first = np.expand_dims(np.argmax(x, axis), axis)
-    out = np.zeros_like(x)
-    np.put_along_axis(out, first, 1, axis)
-    return out
+@operator("Softmax", rule=_along_axis)
+def softmax(x: Array, *, axis: int = -1, flattened: int = 0) -> Array:
+    return _by_rows(softmax_array, x, axis, flattened)
+
+
+@operator("LogSoftmax", rule=_along_axis)
+def log_softmax(x: Array, *, axis: int = -1, flattened: int = 0) -> Array:
+    def along(x: Array, axis: int) -> Array:
+        shifted = x - np.max(x, axis, keepdims=True)
+        return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True)), x.dtype)
+
+    return _by_rows(along, x, axis, flattened)
+
+
+@operator("Hardmax", rule=_along_axis)
+def hardmax(x: Array, *, axis: int = -1, flattened: int = 0) -> Array:
+    def along(x: Array, axis: int) -> Array:
+        first = np.expand_dims(np.argmax(x, axis), axis)
+        out = np.zeros_like(x)
+        np.put_along_axis(out, first, 1, axis)
+        return out
+
+    return _by_rows(along, x, axis, flattened)

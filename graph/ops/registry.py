@@ -53,7 +53,7 @@ class Step:
 
 
 # What Python and numpy raise for operands that do not fit; a rule or an oracle on a bad model may meet any of them.
-MISFITS = (TypeError, ValueError, IndexError, AttributeError, KeyError, ArithmeticError)
+MISFITS = (TypeError, ValueError, IndexError, AttributeError, KeyError, ArithmeticError, MemoryError)
 
 Rule = Callable[..., Any]
 Oracle = Callable[..., Any]

@@ -29,6 +29,10 @@ TRANSFORMS = (
 )
 
 
+MAX_RESIZED = 1 << 24
+"""Elements of a resized axis: each has its positions and weights in a table."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One resized axis: extents, the scale between them, the region of tf_crop_and_resize (start, end)."""
@@ -52,6 +56,8 @@ class Taps:
 
 def _sources(a: Axis, transform: str) -> Array:
     """The position in the input of each output element, fractions included."""
+    if a.after > MAX_RESIZED:
+        raise GraphError(f"axis {a.axis} would grow to {a.after} elements; up to {MAX_RESIZED} are supported")
     x = np.arange(a.after, dtype=np.float64)
     whole = a.scale * a.before  # the size that the scale asks for, before it was rounded
     if transform == "align_corners":

@@ -17,6 +17,7 @@ import numpy as np
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Node, Value, rewire
+from tlite_vk.graph.ops.registry import MISFITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Report:
         yes = Counter(f.rule for f in self.findings if f.matched)
         no = Counter(f.rule for f in self.findings if not f.matched)
         return {rule: (yes[rule], no[rule]) for rule in dict.fromkeys(f.rule for f in self.findings)}
+
+    def all_counts(self) -> dict[str, tuple[int, int]]:
+        """Per pass that ran, in order: (matched, rejected)."""
+        counts = self.counts()
+        return {rule: counts.get(rule, (0, 0)) for rule in self.seconds}
 
     def rejections(self) -> list[Finding]:
         return [f for f in self.findings if not f.matched]
@@ -72,7 +78,10 @@ class Pass(ABC):
 def run_pass(rule: Pass, graph: Graph, report: Report) -> Graph:
     """The graph after the pass. Raises GraphError where the pass broke an invariant."""
     rewriter = Rewriter(graph, rule.name, report)
-    rule.rewrite(rewriter)
+    try:
+        rule.rewrite(rewriter)
+    except MISFITS as error:  # what shapes alone do not show to be wrong
+        raise GraphError(f"pass {rule.name}: a node's inputs or attributes do not fit it ({error})") from error
     result = rewriter.finish()
     try:
         result.verify()

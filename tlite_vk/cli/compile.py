@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .terminal import megabytes, print_json, print_table, progress
+from .terminal import megabytes, print_columns, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from tlite_vk.compile import Compiled
@@ -29,17 +29,25 @@ def compile_(
     dump: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the graph after each pass into this folder, as text.")
     ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the final graph with its kernels. Needs Graphviz's dot.")
+    ] = None,
+    entry: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What --svg draws: decode (default), prefill, score or run.")
+    ] = None,
+    all_layers: Annotated[
+        bool, typer.Option("--all-layers", help="--svg draws every layer, not one of those that are alike.")
+    ] = False,
     device: options.Device = None,
     precision: options.Precision = options.PrecisionName.fp16,
     as_json: options.Json = False,
 ) -> None:
-    """Compile a generating model for a device, without running it, and tell what became of it.
+    """Compile a model for a device, without running it, and tell what became of it.
 
-    For each entry (decode: one token; prefill: T tokens; score: T tokens with all logits): nodes after fusion,
-    dispatches, barriers, and the bytes that activations need, beside what no plan could undercut and the sum without
-    reuse.
+    A model that generates has the entries decode (one token), prefill (T tokens) and score (T tokens with all logits);
+    any other graph has one, run. For each: nodes after fusion, dispatches, barriers, and the bytes that activations
+    need, beside what no plan could undercut and the sum without reuse.
     """
-    from tlite_vk.compile import compile_model
     from tlite_vk.device import choose_device
     from tlite_vk.errors import ModelError
     from tlite_vk.target import Target
@@ -48,17 +56,38 @@ def compile_(
     if not path.is_file():
         raise ModelError(f"no such model: {path}")
     info = choose_device(device)
-    seen: list[Compiled] = []
     started = time.perf_counter()
     with progress() as advance:
         advance("compile", 0, 0)
         dumper = _dumper(dump) if dump is not None else None
-        program = compile_model(path, Target.of(info, precision.value), observe=seen.append, dump=dumper)
+        program, seen, why = _compiled(path, Target.of(info, precision.value), dumper)
     found = _facts(program, seen) | {"model": str(path), "device": info.name, "seconds": time.perf_counter() - started}
+    if why:
+        found["does_not_generate"] = why
+    if svg is not None:
+        _draw(seen, program, entry, svg, all_layers)
     if as_json:
         print_json(found)
-    else:
-        _print(found, report)
+        return
+    _print(found)
+    for name, facts in found["entries"].items() if report else ():
+        _print_passes(name, facts)
+
+
+def _compiled(
+    path: Path, target: Any, dump: Callable[[str, str, Graph], None] | None
+) -> tuple[Program, list[Compiled], str]:
+    """(program, its entries, why it does not generate): as one that generates, else as any graph."""
+    from tlite_vk.compile import compile_model, compile_run
+    from tlite_vk.errors import ModelError
+    from tlite_vk.graph.errors import GraphError
+
+    seen: list[Compiled] = []
+    try:
+        return compile_model(path, target, observe=seen.append, dump=dump), seen, ""
+    except (GraphError, ModelError) as error:
+        seen.clear()
+        return compile_run(path, target, observe=seen.append, dump=dump), seen, str(error)
 
 
 def _dumper(folder: Path) -> Callable[[str, str, Graph], None]:
@@ -73,6 +102,18 @@ def _dumper(folder: Path) -> Callable[[str, str, Graph], None]:
         write_atomic(folder / entry / f"{numbers[entry]:02}-{rule}.txt", dump(graph).encode())
 
     return write
+
+
+def _draw(seen: list[Compiled], program: Program, entry: str | None, path: Path, all_layers: bool) -> None:
+    from tlite_vk.cache import write_atomic
+    from tlite_vk.drawing import draw
+    from tlite_vk.errors import InputError
+
+    names = [compiled.entry.name for compiled in seen]
+    if entry is not None and entry not in names:
+        raise InputError(f"the model has no entry {entry!r}; it has {', '.join(names)}")
+    chosen = seen[names.index(entry) if entry is not None else 0]
+    write_atomic(path, draw(chosen, program, all_layers=all_layers))
 
 
 def _facts(program: Program, seen: list[Compiled]) -> dict[str, Any]:
@@ -95,48 +136,82 @@ def _entry_facts(compiled: Compiled) -> dict[str, Any]:
 
     entry, plan, passes = compiled.entry, compiled.plan, compiled.report
     lengths = (1,) if entry.name == "decode" else LENGTHS
-    steps = schedule(entry.dispatches, {"T": lengths[-1], "C": CAPACITY, "W": 0})
+    bound = {t: compiled.lengths(t) for t in lengths}
+    steps = schedule(entry.dispatches, {"T": lengths[-1], "C": CAPACITY, "W": 0, **compiled.every_length(lengths[-1])})
     return {
         "nodes": len(compiled.graph.nodes),
         "dispatches": len(entry.dispatches),
         "barriers": sum(isinstance(step, Barrier) for step in steps),
+        "lengths": compiled.long,
+        "fixed": dict(compiled.short),
         "memory": {
             str(t): {
-                "arena_bytes": plan.bytes({"T": t}),
-                "lower_bound_bytes": plan.lower_bound({"T": t}),
-                "without_reuse_bytes": plan.without_reuse({"T": t}),
+                "arena_bytes": plan.bytes(values),
+                "lower_bound_bytes": plan.lower_bound(values),
+                "without_reuse_bytes": plan.without_reuse(values),
             }
-            for t in lengths
+            for t, values in bound.items()
         },
-        "passes": {rule: {"matched": yes, "rejected": no} for rule, (yes, no) in passes.counts().items()},
+        "passes": {rule: {"matched": yes, "rejected": no} for rule, (yes, no) in passes.all_counts().items()},
+        "matches": [{"pass": f.rule, "node": f.node, "what": f.detail} for f in passes.findings if f.matched],
         "rejections": [{"pass": f.rule, "node": f.node, "why": f.detail} for f in passes.rejections()],
     }
 
 
-def _print(found: dict[str, Any], report: bool) -> None:
+def _print(found: dict[str, Any]) -> None:
     rows = [
         ("device", found["device"]),
         ("pipelines", str(found["kernels"])),
         ("weights", megabytes(found["weight_bytes"])),
-        (f"KV cache, {CAPACITY} positions", megabytes(found["cache_bytes"][str(CAPACITY)])),
     ]
+    if cache := found["cache_bytes"][str(CAPACITY)]:
+        rows.append((f"KV cache, {CAPACITY} positions", megabytes(cache)))
+    if why := found.get("does_not_generate"):
+        rows.append(("does not generate", why))
     for name, entry in found["entries"].items():
-        counts = f"{entry['nodes']} nodes, {entry['dispatches']} dispatches, {entry['barriers']} barriers"
-        rows.append((name, counts))
-        for t, m in entry["memory"].items():
-            size, least, most = (m[f"{key}_bytes"] for key in ("arena", "lower_bound", "without_reuse"))
-            rows.append((f"  activations, T={t}", f"{size} bytes (at least {least}, without reuse {most})"))
+        rows.append((name, f"{entry['nodes']} nodes, {entry['dispatches']} dispatches, {entry['barriers']} barriers"))
     print_table(rows, f"{found['model']}, compiled in {found['seconds']:.2f} s")
-    for name, entry in found["entries"].items() if report else ():
-        passes = [(rule, f"{n['matched']} matched, {n['rejected']} rejected") for rule, n in entry["passes"].items()]
-        print_table(passes, f"\npasses of {name}")
-        print_table(_grouped(entry["rejections"]), f"\nleft alone in {name}")
+    print()
+    fixed = {f"{name}={n}": None for e in found["entries"].values() for name, n in e["fixed"].items()}
+    print_columns(
+        ("entry", "T", "arena", "lower bound", "ratio", "without reuse"),
+        [row for name, entry in found["entries"].items() for row in _memory_rows(name, entry)],
+        f"bytes of activations{' at ' + ', '.join(fixed) if fixed else ''}",
+    )
 
 
-def _grouped(rejections: list[dict[str, str]]) -> list[tuple[str, str]]:
-    """(pass, why and where), the same reason once with its first node."""
+def _memory_rows(name: str, entry: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for t, memory in entry["memory"].items():
+        size, least, most = (memory[f"{key}_bytes"] for key in ("arena", "lower_bound", "without_reuse"))
+        rows.append((name, t, f"{size:,}", f"{least:,}", f"{size / max(least, 1):.3f}", f"{most:,}"))
+    return rows
+
+
+def _print_passes(name: str, entry: dict[str, Any]) -> None:
+    found = {rule: n for rule, n in entry["passes"].items() if n["matched"] or n["rejected"]}
+    places = _grouped(entry["matches"], "what")
+    print()
+    print_columns(
+        ("pass", "matched", "rejected", "matched where"),
+        [(rule, str(n["matched"]), str(n["rejected"]), places.get(rule, [("",)])[0][0]) for rule, n in found.items()],
+        f"passes of {name}",
+    )
+    print("found nothing:", ", ".join(rule for rule in entry["passes"] if rule not in found) or "-")
+    reasons = _grouped(entry["rejections"], "why")
+    if reasons:
+        print()
+        rows = [(rule, *pair) for rule, pairs in reasons.items() for pair in pairs]
+        print_columns(("pass", "where", "why it was left alone"), rows, f"left alone in {name}")
+
+
+def _grouped(findings: list[dict[str, str]], text: str) -> dict[str, list[tuple[str, str]]]:
+    """pass: (where, text), the same text once with its first node; for matches all in one."""
     nodes: dict[tuple[str, str], list[str]] = {}
-    for finding in rejections:
-        nodes.setdefault((finding["pass"], finding["why"]), []).append(finding["node"])
-    more = {key: f" and {len(found) - 1} more" if len(found) > 1 else "" for key, found in nodes.items()}
-    return [(key[0], f"{found[0]}{more[key]}: {key[1]}") for key, found in nodes.items()]
+    for finding in findings:
+        nodes.setdefault((finding["pass"], finding[text] if text == "why" else ""), []).append(finding["node"])
+    grouped: dict[str, list[tuple[str, str]]] = {}
+    for (rule, why), found in nodes.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        grouped.setdefault(rule, []).append((f"{found[0]}{more}", why))
+    return grouped

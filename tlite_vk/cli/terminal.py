@@ -38,6 +38,28 @@ def print_table(rows: Sequence[tuple[str, str]], title: str) -> None:
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
+def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """A table with a header on standard output; numbers are set flush right, the last column wraps in a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for i, name in enumerate(header):
+        cells = [row[i] for row in rows if row[i]]
+        numbers = bool(cells) and all(cell.replace(",", "").replace(".", "").isdigit() for cell in cells)
+        last = i == len(header) - 1
+        table.add_column(
+            Text(name),
+            justify="right" if numbers else "left",
+            no_wrap=not last,
+            overflow="fold" if last else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
 @contextmanager
 def progress() -> Iterator[Advance]:
     """Progress bars on standard error, one at a time, gone at the end; nothing where that is no terminal."""

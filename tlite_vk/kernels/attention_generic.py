@@ -236,6 +236,7 @@ def _write_weights(
     with rows.walk() as position:
         text = f"{source.call('exponential', f'{element(position)} - {shift}')} * {factor}"
         store(source, target, "float", rows.element(position).flat(), text)
+    a.low.may_replace(weights, *rows.read_only_here())
     rows.emit()
 
 

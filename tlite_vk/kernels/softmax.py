@@ -53,6 +53,7 @@ def softmax(low: Lowering, node: Node) -> None:
         shifted = f"{pull(source, x, at)} - {high}"
         text = f"{source.call('exponential', shifted)} * {factor}" if node.op == "Softmax" else f"{shifted} - {factor}"
         store(source, target, "float", at.flat(), text)
+    low.may_replace(y, *rows.read_only_here())
     rows.emit()
 
 

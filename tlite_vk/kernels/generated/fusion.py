@@ -245,4 +245,5 @@ def write_each(low: Lowering, node: Node, value: Value, element: Callable[[Sourc
     kind = kind_of(value.dtype)
     text = element(source, Index(source, value.dims, flat=item))
     store(source, source.writes(low.write(value), kind), kind, item, text)
+    low.may_replace(value, *source.read_only_at([item]))  # an invocation's own element, read before it is written
     source.emit(groups)

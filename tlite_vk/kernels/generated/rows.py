@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.shape import Dim, Shape
 from tlite_vk.lower import Lowering
+from tlite_vk.program import Window
 
 from .index import Index
 from .source import Source
@@ -38,18 +39,29 @@ class Rows:
         self.row, self.groups = self.source.each(self.count) if self.alone else self.source.each_group(self.count)
         self.lanes = 1 if self.alone else self.source.lanes
         self._start = "0" if self.alone else self.source.lane()
+        self._flat: set[str] = set()  # offsets of elements of the row
         self._place = Index(self.source, [self.shape[i] for i in self.kept], flat=self.row)
 
     def kept_at(self) -> Index:
         """The position of the row among the axes that are kept."""
         return self._place
 
+    def read_only_here(self) -> list[Window]:
+        """Windows of the buffers of which a row's kernel reads the elements of its own row only.
+
+        What is written after a `combine` may take over their place: all lanes have read the whole row by then, but for
+        the elements that each reads again just before it writes them.
+        """
+        return self.source.read_only_at(self._flat)
+
     def element(self, position: str) -> Index:
         """The position in the tensor of an element of the row."""
         if not self.kept and len(self.axes) == len(self.shape):
+            self._flat.add(position)
             return Index(self.source, self.shape, flat=position)
         if self.axes == list(range(len(self.kept), len(self.shape))):  # the last axes: rows lie side by side
             flat = self.source.let("int", f"{self.row} * {self.source.dim(self.length)} + {position}")
+            self._flat.add(flat)
             return Index(self.source, self.shape, flat=flat)
         inner = Index(self.source, [self.shape[i] for i in self.axes], flat=position)
         coords = [""] * len(self.shape)

@@ -7,7 +7,8 @@ lengths of a run become push constants, so one kernel serves all lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, isnan
@@ -198,6 +199,15 @@ class Source:
         name = f"m{len(self._buffers)}"
         self._buffers.append(_Buffer(window, name, kind, access))
         return name
+
+    def read_only_at(self, offsets: Collection[str]) -> list[Window]:
+        """Windows of the buffers that all lines read at one of these offsets and nowhere else."""
+        text = "\n".join(line for block in self._blocks for line in block.lines)
+        return [
+            b.window
+            for b in self._buffers
+            if b.access == "readonly " and set(re.findall(rf"\b{b.name}\b(?:\[(\w+)\])?", text)) <= set(offsets)
+        ]
 
     # --- the grid ------------------------------------------------------------------------------------------------
 

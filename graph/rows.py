@@ -12,77 +12,13 @@ from .shape import Dim, Symbol, equal_shapes, is_expression, symbols
 _FUSED = frozenset({"Linear", "RMSNorm", "Embedding", "PositionEmbedding", "RingAttention", "RotaryAngles", "LastRow"})
 _MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity"})
 _ALONG_AXIS = frozenset({"Slice", "Split", "Concat", "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
-_ELEMENTWISE = frozenset(
-    [
-        "Abs",
-        "Acos",
-        "Acosh",
-        "Add",
-        "And",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atanh",
-        "BitwiseAnd",
-        "BitwiseNot",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Cast",
-        "CastLike",
-        "Ceil",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Cosh",
-        "Div",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "HardSwish",
-        "IsInf",
-        "IsNaN",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Mean",
-        "Min",
-        "Mish",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "PRelu",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Sinh",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "Swish",
-        "Tan",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-        "Xor",
-    ]
-)
+_ELEMENTWISE = """
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip
+    Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less
+    LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh
+    Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor
+"""
+_APART = frozenset(_ELEMENTWISE.split())
 _REDUCES = ("Reduce", "ArgM", "LpNorm")
 
 
@@ -117,7 +53,7 @@ def _mixes(node: Node, tokens: Symbol) -> str:
         return "" if _pads_elsewhere(node, tokens) else "adds rows"
     if any(tokens in symbols(d) for v in node.inputs if v is not None for d in content(v)):
         return "depends on the number of rows"
-    apart = node.op in _ELEMENTWISE and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
+    apart = node.op in _APART and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
     return "" if apart else "is not known to keep rows apart"
 
 

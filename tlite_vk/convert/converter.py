@@ -44,12 +44,13 @@ class ConvertReport:
     source_sha256: str
 
 
-def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertReport:
+def convert(src: Path, dst: Path, progress: Progress | None = None, *, halves: bool = False) -> ConvertReport:
     """Convert the GGUF file `src` to the ONNX file `dst`.
 
     Beside `dst` go `<dst name>.data` (the weights) and, if the GGUF holds a tokenizer, tokenizer.json,
     tokenizer_config.json and generation_config.json. Either all of them appear or none; an interrupted or failed
-    conversion leaves nothing behind.
+    conversion leaves nothing behind. With `halves` quantized matrices are written in fp16, each weight rounded: larger,
+    and what another tool may quantize in its own way.
 
     Raises ModelError, in one line, if `src` is not a complete GGUF file of a supported model, or if `dst` cannot be
     written.
@@ -57,7 +58,7 @@ def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertRe
     with GgufFile(src) as gguf:
         config = read_config(gguf)
         writer = OnnxWriter(data_name(dst))
-        weights = Weights(gguf, writer)
+        weights = Weights(gguf, writer, halves=halves)
         LlamaGraph(config, weights, writer).build(rotary_frequencies(config, _rotary_factors(gguf, config)))
         _refuse_leftovers(gguf, weights.used | {_FACTORS})
         texts = tokenizer_files(gguf, config)

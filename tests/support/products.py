@@ -12,12 +12,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
+TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
 
 def weight(rng: np.random.Generator, *shape: int, dtype: str = "float32") -> Array:
     """Random weights of about the size that trained ones have; heavier tails than a normal distribution."""
     drawn = rng.standard_t(5, shape) / np.sqrt(shape[-1])
-    return drawn.astype(onnx.helper.tensor_dtype_to_np_dtype(getattr(TensorProto, dtype.upper())))
+    return drawn.astype(helper.tensor_dtype_to_np_dtype(TYPES[dtype]))
 
 
 def save(
@@ -40,7 +41,7 @@ def save(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     helper.set_model_props(model, {"author": "nobody"})
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path), save_as_external_data=external, location=path.name + ".data", size_threshold=0)
+    onnx.save(model, str(path), save_as_external_data=external, location=path.name + ".data", size_threshold=64)
     return path
 
 
@@ -78,7 +79,7 @@ def write_tiny(path: Path, *, hidden: int = 64, inner: int = 96, vocabulary: int
         nodes += [node("Transpose", ["table"], ["head.T"], "head.T", perm=[1, 0])]
     else:
         weights["head.T"] = weight(rng, hidden, vocabulary, dtype=dtype)
-    kind = getattr(TensorProto, dtype.upper())
+    kind = TYPES[dtype]
     nodes += [node("MatMul", ["last", "head.T"], ["logits"], "head")]
     inputs: dict[str, tuple[int, Sequence[int | str]]] = {"ids": (TensorProto.INT64, ("B", "T"))}
     outputs: dict[str, tuple[int, Sequence[int | str]]] = {"logits": (kind, ("B", "T", vocabulary))}

@@ -49,7 +49,8 @@ class OnnxWriter:
         self._offsets: dict[str, int] = {}
         self._fills: list[Callable[[], Iterator[Piece]]] = []
         self._constants: dict[tuple[int, ...], str] = {}
-        self.data_bytes = 0
+        self.data_bytes = 0  # size of the data file
+        self.stored_bytes = 0  # the same without the gaps between tensors
 
     def input(self, name: str, dtype: int, dims: Sequence[int | str]) -> str:
         """Declare a graph input; a string dimension is symbolic."""
@@ -82,6 +83,7 @@ class OnnxWriter:
         """Reserve `nbytes` in the data file for an initializer; its pieces come from a function given to `fill`."""
         offset = -(-self.data_bytes // ALIGNMENT) * ALIGNMENT
         self.data_bytes = offset + nbytes
+        self.stored_bytes += nbytes
         self._offsets[name] = offset
         tensor = TensorProto(name=name, data_type=dtype, dims=dims, data_location=TensorProto.EXTERNAL)
         for key, value in (("location", self._data_name), ("offset", offset), ("length", nbytes)):

@@ -38,10 +38,18 @@ def raise_opset(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     proto.ir_version = max(proto.ir_version, IR_VERSION)
     if entry.version >= OPSET:
         return proto
-    if all(_means_the_same(node, int(entry.version)) for node in _nodes(proto.graph)):
+    version = int(entry.version)
+    changed = next((node for node in _nodes(proto.graph) if not _means_the_same(node, version)), None)
+    if changed is None:
         entry.version = OPSET
         return proto
-    return _converted(proto, path, int(entry.version))
+    try:
+        return _converted(proto)
+    except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+        name = changed.name or next((o for o in changed.output if o), "")
+        raise ModelError(
+            f"{path} cannot be brought from opset {version} to {OPSET} (at {changed.op_type} {name!r}); export it anew"
+        ) from error
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -90,7 +98,7 @@ def _same_defaults(old: Any, new: Any) -> bool:
                else bool(old[n].default_value.name) == bool(new[n].default_value.name) for n in shared)  # fmt: skip
 
 
-def _converted(proto: onnx.ModelProto, path: Path, version: int) -> onnx.ModelProto:
+def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
     """By onnx's converter. Large tensors stand aside meanwhile, as inputs of the graph."""
     graph, inputs = proto.graph, [v.name for v in proto.graph.input]
     large = [t for t in graph.initializer if t.data_location == TensorProto.EXTERNAL or t.ByteSize() > 4096]
@@ -102,11 +110,7 @@ def _converted(proto: onnx.ModelProto, path: Path, version: int) -> onnx.ModelPr
     skeleton.graph.input.extend(
         helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large if t.name not in inputs
     )
-    try:
-        converted = version_converter.convert_version(skeleton, OPSET)
-    except (RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path} cannot be brought from opset {version} to {OPSET} ({why}); export it anew") from error
+    converted = version_converter.convert_version(skeleton, OPSET)
     kept = [v for v in converted.graph.input if v.name in inputs]
     del converted.graph.input[:]
     converted.graph.input.extend(kept)

@@ -86,9 +86,9 @@ def _write(
 
     def advance(count: int) -> None:
         nonlocal done
-        done = min(done + count, writer.data_bytes)
+        done += count
         if progress is not None:
-            progress(done, writer.data_bytes)
+            progress(done, writer.stored_bytes)
 
     try:
         with staged(dst, src, [dst.name + ".data", *files, dst.name]) as folder:

@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from tlite_vk.convert.onnx_writer import OnnxWriter, Piece
 from tlite_vk.convert.quantized_nodes import add_quantized
-from tlite_vk.graph.ops.dtypes import ONNX_NUMBERS
+from tlite_vk.graph.ops.dtypes import FLOATS, ONNX_NUMBERS
 
 from .choice import Choice, Format, Options
 from .encode import Block, blocks, layout_of
@@ -25,6 +25,7 @@ from .source import Source, embed
 from .uses import Weight
 
 INLINE_BYTES = 1024  # tensors up to this size stay within the model
+INLINE_INTEGERS = 1 << 16  # shapes and the like: readers infer shapes from them, and may not look into other files
 _CHUNK = 8 << 20  # bytes copied at a time
 _TYPES = {name: number for number, name in ONNX_NUMBERS.items()}
 
@@ -141,7 +142,8 @@ class Rewrite:
         if tensor.data_type == TensorProto.STRING:
             return tensor
         raw = self.source.raw(tensor)
-        if raw.size <= INLINE_BYTES:
+        is_float = ONNX_NUMBERS[tensor.data_type] in FLOATS
+        if raw.size <= (INLINE_BYTES if is_float else INLINE_INTEGERS):
             if tensor.data_location == TensorProto.EXTERNAL:
                 embed(tensor, raw.tobytes())
             return tensor

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.products import save, weight, write_tiny
+from support.products import Info, save, weight, write_tiny
 
 from tlite_vk.errors import InputError
 from tlite_vk.quantize import Options, QuantizeReport, quantize_model
@@ -122,12 +122,12 @@ def test_what_is_no_weight_of_a_product_stays(tmp_path: Path) -> None:
         node("MatMul", ["i", "output"], ["j"], "last"),
         node("Gather", ["rows", "three"], ["k"], "a row"),
     ]
-    inputs = {
+    inputs: dict[str, Info] = {
         "x": (FLOAT, (64, 64)), "z": (FLOAT, ("N", 72)), "image": (FLOAT, (1, 64, 5, 5)),
         "xd": (TensorProto.DOUBLE, (64, 64)), "ids": (INT64, ("N",)),
     }  # fmt: skip
-    shape = (FLOAT, (64, 64))
-    outputs = dict.fromkeys(("c", "j", "output"), shape) | {
+    shape: Info = (FLOAT, (64, 64))
+    outputs: dict[str, Info] = dict.fromkeys(("c", "j", "output"), shape) | {
         "b": (FLOAT, ("N", 64)), "d": (FLOAT, (1, 8, 3, 3)), "f": (TensorProto.DOUBLE, (64, 64)),
         "h": (FLOAT, ("N", 64)), "k": (FLOAT, (64,)),
     }  # fmt: skip

@@ -26,7 +26,8 @@ forms = pytest.mark.parametrize("form", FORMS)
 
 def squared(w: Floats, found: Fit) -> npt.NDArray[np.float64]:
     """The squared error of each group, in double precision and from the stored parts alone."""
-    return ((found.values().astype(np.float64) - w.astype(np.float64)) ** 2).sum(axis=1)
+    difference = found.values().astype(np.float64) - w.astype(np.float64)
+    return np.asarray((difference**2).sum(axis=1))
 
 
 def check(form: str, w: Floats) -> None:

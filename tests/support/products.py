@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,33 @@ from onnx import TensorProto, helper, numpy_helper
 Array = npt.NDArray[Any]
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
+Info = tuple[int, Sequence[int | str]]
+"""Element type and dimensions of an input or output."""
+
 
 def weight(rng: np.random.Generator, *shape: int, dtype: str = "float32") -> Array:
     """Random weights of about the size that trained ones have; heavier tails than a normal distribution."""
     drawn = rng.standard_t(5, shape) / np.sqrt(shape[-1])
-    return drawn.astype(helper.tensor_dtype_to_np_dtype(TYPES[dtype]))
+    return np.asarray(drawn, helper.tensor_dtype_to_np_dtype(TYPES[dtype]))
 
 
 def save(
     path: Path,
     nodes: Sequence[onnx.NodeProto],
-    inputs: dict[str, tuple[int, Sequence[int | str]]],
-    outputs: dict[str, tuple[int, Sequence[int | str]]],
-    weights: dict[str, Array],
+    inputs: Mapping[str, Info],
+    outputs: Mapping[str, Info],
+    weights: Mapping[str, Array],
     *,
     opset: int = 24,
     external: bool = False,
 ) -> Path:
     """Write a model; `inputs` and `outputs` are name -> (element type, dimensions)."""
-    infos = [
+    ins, outs = (
         [helper.make_tensor_value_info(name, kind, list(dims)) for name, (kind, dims) in values.items()]
         for values in (inputs, outputs)
-    ]
+    )
     tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(list(nodes), "products", *infos, tensors)
+    graph = helper.make_graph(list(nodes), "products", ins, outs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     helper.set_model_props(model, {"author": "nobody"})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +84,6 @@ def write_tiny(path: Path, *, hidden: int = 64, inner: int = 96, vocabulary: int
         weights["head.T"] = weight(rng, hidden, vocabulary, dtype=dtype)
     kind = TYPES[dtype]
     nodes += [node("MatMul", ["last", "head.T"], ["logits"], "head")]
-    inputs: dict[str, tuple[int, Sequence[int | str]]] = {"ids": (TensorProto.INT64, ("B", "T"))}
-    outputs: dict[str, tuple[int, Sequence[int | str]]] = {"logits": (kind, ("B", "T", vocabulary))}
+    inputs: dict[str, Info] = {"ids": (TensorProto.INT64, ("B", "T"))}
+    outputs: dict[str, Info] = {"logits": (kind, ("B", "T", vocabulary))}
     return save(path, nodes, inputs, outputs, weights, opset=opset, external=external)

@@ -44,35 +44,31 @@ class Options:
     types: pattern to format, for other exceptions; the last that matches counts.
     """
 
-    format: Format | str = Format.E0M4
+    format: str = Format.E0M4
     group: int = 32
-    method: Method | str = Method.LEAST_SQUARES
+    method: str = Method.LEAST_SQUARES
     symmetric: bool = False
-    embedding: Format | str = Format.INT8
-    head: Format | str = Format.INT8
+    embedding: str = Format.INT8
+    head: str = Format.INT8
     keep: Sequence[str] = ()
-    types: Mapping[str, Format | str] | Sequence[tuple[str, Format | str]] = ()
+    types: Mapping[str, str] | Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
-        for name in ("format", "embedding", "head"):
-            object.__setattr__(self, name, _known(Format, getattr(self, name), "format"))
-        object.__setattr__(self, "method", _known(Method, self.method, "method"))
-        pairs = self.types.items() if isinstance(self.types, Mapping) else self.types
-        object.__setattr__(self, "types", tuple((glob, _known(Format, kind, "format")) for glob, kind in pairs))
+        for name in (self.format, self.embedding, self.head, *(kind for _, kind in self._pairs())):
+            if name not in list(Format):
+                raise InputError(f"unknown format {str(name)!r}; known: {', '.join(Format)}")
+        if self.method not in list(Method):
+            raise InputError(f"unknown method {str(self.method)!r}; known: {', '.join(Method)}")
         if self.group not in GROUPS:
             raise InputError(f"groups of {self.group} are not supported; choose 32, 64 or 128")
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        return list(self.types.items()) if isinstance(self.types, Mapping) else list(self.types)
 
     @property
     def patterns(self) -> list[tuple[str, Format]]:
         """All patterns; the last that matches counts."""
-        return [*((g, Format(k)) for g, k in self.types), *((g, Format.KEEP) for g in self.keep)]  # type: ignore[misc]
-
-
-def _known(kind: type[Format] | type[Method], name: object, what: str) -> Format | Method:
-    try:
-        return kind(str(name))
-    except ValueError:
-        raise InputError(f"unknown {what} {str(name)!r}; known: {', '.join(kind)}") from None
+        return [*((glob, Format(kind)) for glob, kind in self._pairs()), *((glob, Format.KEEP) for glob in self.keep)]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _grouped(first: int, rows: npt.NDArray[np.float32], choice: Choice, options:
 
 
 def _fit(groups: npt.NDArray[np.float32], kind: Format, options: Options) -> fit.Fit:
-    best = options.method is Method.LEAST_SQUARES
+    best = options.method == Method.LEAST_SQUARES
     if kind is Format.INT8:
         return fit.symmetric(groups, 8, least_squares=best)
     if kind is Format.INT4:

@@ -50,7 +50,7 @@ def _values(codes: Floats, step: Halves, minimum: Halves | None) -> Floats:
 
 def _error(w: Floats, codes: Floats, step: Halves, minimum: Halves | None) -> npt.NDArray[np.float64]:
     difference = w - _values(codes, step, minimum)
-    return np.einsum("mg,mg->m", difference, difference).astype(np.float64)
+    return np.asarray(np.einsum("mg,mg->m", difference, difference), np.float64)
 
 
 def _nearest(w: Floats, step: Floats, low: float | Floats, high: float | Floats) -> Floats:
@@ -64,7 +64,7 @@ def _nearest(w: Floats, step: Floats, low: float | Floats, high: float | Floats)
 def _half(x: npt.NDArray[np.floating]) -> Halves:
     """Rounded to fp16; what is too large is limited, so that a start that is no good stays a number."""
     limit = float(np.finfo(np.float16).max)
-    return np.clip(x, -limit, limit).astype(np.float16)
+    return np.asarray(np.clip(x, -limit, limit), np.float16)
 
 
 # -- with a minimum: w = d * q + m, 0 <= q <= 15 ----------------------------------------------------------------------

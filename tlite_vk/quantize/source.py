@@ -74,7 +74,7 @@ def embed(tensor: TensorProto, data: bytes) -> None:
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
     for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-        tensor.ClearField(field)  # type: ignore[arg-type]
+        tensor.ClearField(field)
     tensor.raw_data = data
 
 

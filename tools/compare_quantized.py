@@ -61,8 +61,9 @@ def outputs(path: Path, inputs: list[Array]) -> Array:
     """The first output for each input, flattened to its last axis: [sum of rows, K]."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_outputs()[0].name
-    rows = [session.run([name], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0] for ids in inputs]
-    return np.concatenate([np.asarray(r, np.float64).reshape(-1, r.shape[-1]) for r in rows])
+    found = [session.run([name], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0] for ids in inputs]
+    rows = [np.asarray(array, np.float64) for array in found]
+    return np.concatenate([array.reshape(-1, array.shape[-1]) for array in rows])
 
 
 if __name__ == "__main__":

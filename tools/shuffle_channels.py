@@ -24,7 +24,7 @@ import onnx
 from onnx import TensorProto
 
 Array = npt.NDArray[Any]
-_TYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+_TYPES: dict[int, Any] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def main() -> int:

@@ -127,7 +127,8 @@ def test_what_is_no_weight_of_a_product_stays(tmp_path: Path) -> None:
         "xd": (TensorProto.DOUBLE, (64, 64)), "ids": (INT64, ("N",)),
     }  # fmt: skip
     shape: Info = (FLOAT, (64, 64))
-    outputs: dict[str, Info] = dict.fromkeys(("c", "j", "output"), shape) | {
+    outputs: dict[str, Info] = {
+        "c": shape, "j": shape, "output": shape,
         "b": (FLOAT, ("N", 64)), "d": (FLOAT, (1, 8, 3, 3)), "f": (TensorProto.DOUBLE, (64, 64)),
         "h": (FLOAT, ("N", 64)), "k": (FLOAT, (64,)),
     }  # fmt: skip

@@ -27,7 +27,7 @@ IDS = {"ids": np.array([[1, 5, 49, 0, 7], [3, 3, 2, 11, 48]])}
 def run_onnxruntime(path: Path, inputs: dict[str, Array]) -> dict[str, Array]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [v.name for v in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))
+    return {name: np.asarray(array) for name, array in zip(names, session.run(names, inputs), strict=True)}
 
 
 def difference(got: dict[str, Array], want: dict[str, Array]) -> float:

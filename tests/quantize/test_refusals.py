@@ -133,6 +133,19 @@ def test_an_operator_that_cannot_be_brought_to_a_newer_set(tmp_path: Path) -> No
     refused(source, tmp_path / "out.onnx", r"cannot be brought from opset 20 to 23 \(at Glow 'last'\); export it anew")
 
 
+def test_a_graph_in_circles(tmp_path: Path) -> None:
+    """Whoever loads the result refuses it; the search for weights just ends."""
+    nodes = [
+        helper.make_node("Gather", ["w", "ids"], ["g"], "lookup"),
+        helper.make_node("Concat", ["g", "s"], ["r"], "r", axis=0),
+        helper.make_node("Identity", ["r"], ["s"], "s"),
+    ]
+    inputs = {"ids": (TensorProto.INT64, ("N",))}
+    weights = {"w": weight(np.random.default_rng(0), 64, 64)}
+    source = save(tmp_path / "model.onnx", nodes, inputs, {"s": (TensorProto.FLOAT, ("M", 64))}, weights)
+    assert len(quantize_model(source, tmp_path / "out.onnx").tensors) == 1
+
+
 # -- nothing half-written ---------------------------------------------------------------------------------------------
 
 

@@ -90,12 +90,11 @@ def _extends(old: Any, new: Any, node: onnx.NodeProto) -> bool:
 
 
 def _same_defaults(old: Any, new: Any) -> bool:
+    """Whether attributes that a node leaves out mean the same, and new ones may be left out."""
     if any(a.required and name not in old for name, a in new.items()):
         return False
     shared = old.keys() & new.keys()
-    return all(helper.printable_attribute(old[n].default_value) == helper.printable_attribute(new[n].default_value)
-               if old[n].default_value.name and new[n].default_value.name
-               else bool(old[n].default_value.name) == bool(new[n].default_value.name) for n in shared)  # fmt: skip
+    return all(old[n].default_value.SerializeToString() == new[n].default_value.SerializeToString() for n in shared)
 
 
 def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:

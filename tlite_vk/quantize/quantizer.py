@@ -52,12 +52,7 @@ def quantize_model(
     data = dst.name + ".data"
     source = Source(src)
     _refuse_outputs(source, dst, data, overwrite)
-    weights, others = Uses(source.proto.graph).weights()
-    check_patterns(options, weights)
-    chosen = [(w, choose(w, options)) for w in weights]
-    if all(choice.format is Format.KEEP for _, choice in chosen):
-        raise ModelError(_nothing(src, chosen))
-    kept = _kept(source, chosen, others)
+    chosen, kept = _choices(source, options)
     before = sum(source.raw(t).size for t in source.proto.graph.initializer if t.data_type != t.STRING)
     rewrite = Rewrite(source, options, data)
     for weight, choice in chosen:
@@ -68,6 +63,16 @@ def quantize_model(
     tensors = tuple(report() for report in rewrite.errors)
     after = before - sum(t.bytes_before - t.bytes_after for t in tensors)
     return QuantizeReport(dst, dst.with_name(data), bool(files), tensors, kept, before, after)
+
+
+def _choices(source: Source, options: Options) -> tuple[list[tuple[Weight, Choice]], tuple[Kept, ...]]:
+    """What becomes of each weight, and what stays. Raises ModelError where all of it stays."""
+    weights, others = Uses(source.proto.graph).weights()
+    check_patterns(options, weights)
+    chosen = [(w, choose(w, options)) for w in weights]
+    if all(choice.format is Format.KEEP for _, choice in chosen):
+        raise ModelError(_nothing(source.path, chosen))
+    return chosen, _kept(source, chosen, others)
 
 
 def _write(

@@ -19,6 +19,7 @@ from .opset import subgraphs
 from .source import FLOAT_TYPES
 
 _SHAPES = {"Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand", "Flatten", "Gather"}
+MAX_CHAIN = 32  # Transposes, Casts and Identities between a weight and what reads it
 _POINTWISE = {"Add", "Sub", "Mul", "Div", "Tanh", "Sigmoid", "Softmax", "LogSoftmax", "Clip", "Relu"}
 
 
@@ -126,8 +127,10 @@ class Uses:
             return []
         return nodes
 
-    def _uses(self, name: str, transposed: bool) -> Iterator[tuple[int, Role, onnx.NodeProto]]:
+    def _uses(self, name: str, transposed: bool, depth: int = 0) -> Iterator[tuple[int, Role, onnx.NodeProto]]:
         """(reduction axis of the initializer, role, reader) of each use of a value that is it, or its transpose."""
+        if depth > MAX_CHAIN:
+            raise _UnfitError(f"more than {MAX_CHAIN} operators move it")
         if name in self.outputs:
             raise _UnfitError("it is a graph output")
         if name in self.inner:
@@ -135,7 +138,7 @@ class Uses:
         for node, index in self.readers.get(name, []):
             op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
             if op in ("Identity", "Transpose") or (op == "Cast" and _attribute(node, "to", 0) in FLOAT_TYPES):
-                yield from self._uses(node.output[0], transposed ^ (op == "Transpose"))
+                yield from self._uses(node.output[0], transposed ^ (op == "Transpose"), depth + 1)
             elif op in ("MatMul", "Gemm") and index == 1:
                 flipped = transposed ^ bool(op == "Gemm" and _attribute(node, "transB", 0))
                 yield (1 if flipped else 0), (Role.HEAD if self._is_head(node) else Role.PRODUCT), node
@@ -159,11 +162,15 @@ class Uses:
 
     def _ends(self, name: str) -> Iterator[onnx.NodeProto]:
         """What reads a value in the end, past operators that only move it."""
-        for node, _ in self.readers.get(name, []):
-            if node.op_type in _SHAPES:
-                yield from self._ends(node.output[0])
-            else:
-                yield node
+        waiting, seen = [name], set[str]()
+        while waiting:
+            name = waiting.pop()
+            for node, _ in self.readers.get(name, []) if name not in seen else []:
+                if node.op_type in _SHAPES:
+                    waiting += node.output
+                else:
+                    yield node
+            seen.add(name)
 
     def _computed(self, node: onnx.NodeProto) -> int:
         return sum(1 for name in node.input if name and name not in self.constants)

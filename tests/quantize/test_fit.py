@@ -17,6 +17,7 @@ from tlite_vk.quantize.fit import Fit
 Floats = npt.NDArray[np.float32]
 FORMS: dict[str, tuple[Callable[..., Fit], int, int]] = {
     "affine": (fit.affine, 0, 15),
+    "affine_zero": (lambda w, **o: fit.affine(w, hold_zero=True, **o), 0, 15),
     "symmetric4": (lambda w, **o: fit.symmetric(w, 4, **o), -8, 7),
     "symmetric8": (lambda w, **o: fit.symmetric(w, 8, **o), -128, 127),
     "zero_point": (fit.zero_point, 0, 15),
@@ -113,6 +114,18 @@ def test_least_squares_comes_close_to_an_exhaustive_search(group: int) -> None:
             best = np.minimum(best, ((codes * step[:, None] + start[:, None] - w) ** 2).sum(axis=1))
     assert fit.affine(w).error.sum() <= 1.02 * best.sum()
     assert fit.affine(w).error.sum() <= 0.87 * fit.affine(w, least_squares=False).error.sum()
+
+
+def test_a_code_for_zero_where_it_costs_no_more_than_min_max() -> None:
+    """Then small weights stay small: the nearest code to 0 stands for 0, but for the rounding of the minimum."""
+    w = np.random.default_rng(12).standard_normal((400, 64)).astype(np.float32)
+    plain, free, held = fit.affine(w, least_squares=False), fit.affine(w), fit.affine(w, hold_zero=True)
+    assert held.minimum is not None
+    levels = np.arange(16) * held.step.astype(np.float32)[:, None] + held.minimum.astype(np.float32)[:, None]
+    holds = np.abs(levels).min(axis=1) < 0.01 * held.step.astype(np.float32)
+    assert 0.3 < holds.mean() < 1
+    assert free.error.sum() < held.error.sum() < plain.error.sum()
+    np.testing.assert_array_equal(held.values()[~holds], free.values()[~holds])
 
 
 def test_the_minimum_pays_where_groups_lie_off_centre() -> None:

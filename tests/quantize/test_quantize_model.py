@@ -81,7 +81,7 @@ def test_a_model_in_every_orientation(tmp_path: Path, device: Device, tied: bool
 
 
 @pytest.mark.parametrize("options", [
-    {"group": 64}, {"group": 128}, {"symmetric": True, "group": 64}, {"method": "minmax"},
+    {"group": 64}, {"group": 128}, {"symmetric": True, "group": 64}, {"method": "minmax"}, {"hold_zero": True},
     {"format": "int8", "group": 64}, {"format": "int4"}, {"format": "int4", "group": 64, "method": "minmax"},
     {"format": "fp16"}, {"embedding": "e0m4", "head": "e0m4"}, {"embedding": "fp16", "head": "keep"},
 ])  # fmt: skip

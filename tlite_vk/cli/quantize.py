@@ -35,6 +35,9 @@ def quantize(
     ] = None,
     method: Annotated[str, typer.Option(help="How steps are found: least-squares or minmax.")] = "least-squares",
     symmetric: Annotated[bool, typer.Option("--symmetric", help="e0m4 without a minimum per group.")] = False,
+    hold_zero: Annotated[
+        bool, typer.Option("--hold-zero", help="e0m4: give 0 a code, in groups where that is no worse than minmax.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -47,8 +50,8 @@ def quantize(
     from tlite_vk.quantize import Options, quantize_model
 
     chosen = Options(
-        format=form, group=group, method=method, symmetric=symmetric, embedding=embedding, head=head,
-        keep=keep or [], types=[_pair(text) for text in kind or []],
+        format=form, group=group, method=method, symmetric=symmetric, hold_zero=hold_zero,
+        embedding=embedding, head=head, keep=keep or [], types=[_pair(text) for text in kind or []],
     )  # fmt: skip
     with progress() as advance:
         report = quantize_model(

@@ -38,6 +38,7 @@ class Options:
     format: of the weights of products. e0m4: 4 bits with a step and a minimum per group (without the minimum if
     `symmetric`); int4: 4 bits with a step and an integer zero point; int8: 8 bits with a step; fp16; keep.
     group: weights that share a step, 32, 64 or 128. A weight whose rows it does not divide gets the next smaller one.
+    hold_zero: e0m4 with a minimum prefers steps that give 0 a code, in groups where that is no worse than min/max.
     embedding, head: of tables that Gather reads, and of products whose result becomes an output; a matrix that is both
     gets the one of more bits.
     keep: patterns (as in a shell) of weights or their readers that stay as they are.
@@ -48,6 +49,7 @@ class Options:
     group: int = 32
     method: str = Method.LEAST_SQUARES
     symmetric: bool = False
+    hold_zero: bool = False
     embedding: str = Format.INT8
     head: str = Format.INT8
     keep: Sequence[str] = ()

@@ -81,4 +81,4 @@ def _fit(groups: npt.NDArray[np.float32], kind: Format, options: Options) -> fit
         return fit.zero_point(groups, least_squares=best)
     if options.symmetric:
         return fit.symmetric(groups, 4, least_squares=best)
-    return fit.affine(groups, least_squares=best)
+    return fit.affine(groups, least_squares=best, hold_zero=options.hold_zero)

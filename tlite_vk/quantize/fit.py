@@ -70,11 +70,15 @@ def _half(x: npt.NDArray[np.floating]) -> Halves:
 # -- with a minimum: w = d * q + m, 0 <= q <= 15 ----------------------------------------------------------------------
 
 
-def affine(w: Floats, *, least_squares: bool = True) -> Fit:
-    """4-bit codes with a step and a minimum per group."""
+def affine(w: Floats, *, least_squares: bool = True, hold_zero: bool = False) -> Fit:
+    """4-bit codes with a step and a minimum per group.
+
+    hold_zero: where a fit with a code for 0 is no worse than min/max, the best such fit, else the best of all.
+    """
     low, high = w.min(axis=1), w.max(axis=1)
     best = _Best(w)
     best.try_affine((high - low) / 15, low)
+    zero = _fits_with_zero(w, best.error) if hold_zero else None
     if least_squares:
         for cut_low, cut_high in _CUTS[1:]:
             span = high - low
@@ -82,7 +86,25 @@ def affine(w: Floats, *, least_squares: bool = True) -> Fit:
         for _ in range(ROUNDS):
             best.try_affine(*_regression(w, best.codes))
         best.try_affine(best.step.astype(np.float32), _mean_minimum(w, best))
+    if zero is not None:
+        best.replace(zero)
     return best.fit()
+
+
+def _fits_with_zero(w: Floats, limit: npt.NDArray[np.float64]) -> _Best:
+    """Fits with minimum -z * step, z an integer; the error is infinite where none stays within `limit` [M]."""
+    low, high = np.minimum(w.min(axis=1), 0), np.maximum(w.max(axis=1), 0)
+    around = np.rint(-low / np.maximum(high - low, np.finfo(np.float32).tiny) * 15)
+    best = _Best(w)
+    for shift in (-1, 0, 1):
+        z = np.clip(around + shift, 0, 15)
+        below = np.divide(-low, z, out=np.zeros_like(low), where=z > 0)
+        above = np.divide(high, 15 - z, out=np.zeros_like(high), where=z < 15)
+        for part in (1.0, 0.97):
+            step = _half(np.maximum(below, above) * np.float32(part)).astype(np.float32)
+            best.try_affine(step, -z * step)
+    best.error[best.error > limit] = np.inf
+    return best
 
 
 def _regression(w: Floats, codes: Floats) -> tuple[Floats, Floats]:
@@ -125,6 +147,12 @@ class _Best:
         self.codes[better], self.step[better], self.error[better] = codes[better], step[better], error[better]
         if minimum is not None:
             self.minimum[better] = minimum[better]
+
+    def replace(self, other: _Best) -> None:
+        """Take the fits of another, wherever it has one."""
+        there = np.isfinite(other.error)
+        self.codes[there], self.step[there] = other.codes[there], other.step[there]
+        self.minimum[there], self.error[there] = other.minimum[there], other.error[there]
 
     def fit(self) -> Fit:
         return Fit(self.codes.astype(np.int8), self.step, self.error, minimum=self.minimum)

@@ -3,6 +3,7 @@
 model = tlite_vk.load("model.onnx")                  # compiles, binds to the default device
 for text in model.generate("The capital of France is", max_tokens=32):
     print(text, end="")
+tlite_vk.quantize_model("model.onnx", "small/model.onnx")  # 4 bits
 session = tlite_vk.Session("any.onnx")               # any graph: names to arrays
 outputs = session.run({"input_ids": ids})
 """
@@ -12,14 +13,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Session", "__version__", "list_devices", "load"]
+__all__ = ["Model", "Session", "__version__", "list_devices", "load", "quantize_model"]
 
 if TYPE_CHECKING:
     from .device import list_devices
     from .generate import Model, load
+    from .quantize import quantize_model
     from .session import Session
 
-_HOMES = {"Model": "generate", "load": "generate", "Session": "session", "list_devices": "device"}
+_HOMES = {
+    "Model": "generate",
+    "load": "generate",
+    "Session": "session",
+    "list_devices": "device",
+    "quantize_model": "quantize",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
-"""DequantizeLinear (+ Add of a minimum) (+ Reshape) over constants -> one affine weight [N, K], still in the file.
+"""DequantizeLinear (+ Add of a minimum) (+ Reshape) (+ Cast) over constants -> one affine weight [N, K], in the file.
 
-Accepted: 4- and 8-bit codes [N, G, g] scaled in blocks along the last axis, or [N, K] in blocks along K or per row.
+Accepted: 4- and 8-bit codes [N, G, g] scaled in blocks along the last axis, or [N, K] in blocks along K or per row. A
+Cast to another float type is passed over: the weight is more exact without.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.ops.dtypes import unpack4
+from tlite_vk.graph.ops.dtypes import FLOATS, unpack4
 from tlite_vk.graph.shape import ints
 from tlite_vk.graph.weights import AffineWeight, QuantizedRows
 
@@ -47,7 +48,7 @@ class QuantizedWeights(Pass):
     def _fold(self, rewriter: Rewriter, node: Node) -> None:
         layout = _layout(node)
         minimum, end = _minimum(rewriter, node, layout)
-        end = _flattened(rewriter, end, layout)
+        end = _narrowed(rewriter, _flattened(rewriter, end, layout))
         if end in rewriter.outputs:
             raise RejectedError("the dequantized weight is a graph output")
         weight = AffineWeight((_rows(node, layout, minimum),))
@@ -75,25 +76,32 @@ def _layout(node: Node) -> _Layout:
 
 
 def _rows(node: Node, layout: _Layout, minimum: Array | None) -> QuantizedRows:
-    codes, scale = node.input(0), node.input(1)
+    codes = node.input(0)
     bits, signed = _CODES[codes.dtype]
     raw = np.asarray(codes.array()).reshape(-1)
     matrix = raw.reshape(layout.rows, layout.columns * bits // 8)
-    return QuantizedRows(matrix, scale.array().reshape(layout.rows, layout.groups), minimum, bits, signed, _zero(node))
+    scale, zeros = node.input(1).array().reshape(layout.rows, layout.groups), _zeros(node, layout)
+    if zeros.size <= 1:
+        return QuantizedRows(matrix, scale, minimum, bits, signed, int(zeros.sum()))
+    wide = scale.astype(np.float32)  # step * zero needs more bits than a half has
+    offset = -wide * zeros if minimum is None else minimum.astype(np.float32) - wide * zeros
+    return QuantizedRows(matrix, wide, offset.astype(np.float32), bits, signed)
 
 
-def _zero(node: Node) -> int:
-    """The zero point, which must be one number for the whole matrix."""
+def _zeros(node: Node, layout: _Layout) -> Array:
+    """The zero points: empty, one number for the whole matrix, or float32 [N, G]."""
     zero = node.optional(2)
     if zero is None:
-        return 0
+        return np.zeros(0, np.int64)
     require(isinstance(zero.constant, np.ndarray), "its zero point is not a constant")
     array = zero.array()
     if zero.dtype in ("uint4", "int4"):
-        count = int(np.prod(ints(zero.dims), dtype=np.int64))
-        array = unpack4(array, count, zero.dtype == "int4")
-    require(array.size > 0 and int(array.min()) == int(array.max()), "its zero points differ from group to group")
-    return int(array.reshape(-1)[0])
+        array = unpack4(array, int(np.prod(ints(zero.dims), dtype=np.int64)), zero.dtype == "int4")
+    require(array.size > 0, "its zero point is empty")
+    if int(array.min()) == int(array.max()):
+        return array.reshape(-1)[:1].astype(np.int64)
+    require(array.size == layout.rows * layout.groups, "its zero points do not fit its scales")
+    return array.reshape(layout.rows, layout.groups).astype(np.float32)
 
 
 def _only_user(rewriter: Rewriter, value: Value, accept: Callable[[Node], bool]) -> Node | None:
@@ -134,3 +142,9 @@ def _flattened(rewriter: Rewriter, value: Value, layout: _Layout) -> Value:
     if reshape is None:
         raise RejectedError(f"the groups are not reshaped to {list(target)}")
     return reshape.output
+
+
+def _narrowed(rewriter: Rewriter, value: Value) -> Value:
+    """What a Cast to another float type makes of the value, where one alone reads it; else the value."""
+    cast = _only_user(rewriter, value, lambda n: n.op == "Cast" and n.output.dtype in FLOATS)
+    return value if cast is None else cast.output

@@ -6,7 +6,8 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from tlite_vk.convert.gguf_types import TYPES
-from tlite_vk.convert.weight_forms import QUANT_FORMS, Level, pack_nibbles
+from tlite_vk.convert.quantized_nodes import Level
+from tlite_vk.convert.weight_forms import QUANT_FORMS, pack_nibbles
 
 
 def blocks_of(kind: Kind, count: int) -> np.ndarray:

@@ -36,7 +36,10 @@ def test_rms_norm(any_device: Device, columns: int) -> None:
             np.testing.assert_allclose(session.run({"x": data})["y"], want, rtol=3e-6, atol=3e-6)
 
 
-@pytest.mark.parametrize("form", ["e0m4_affine", "e0m4_symmetric", "int8", "int8_f32", "float16", "float32"])
+@pytest.mark.parametrize(
+    "form",
+    ["e0m4_affine", "e0m4_symmetric", "int8", "int8_f32", "float16", "float32", "e0m4_affine_group64", "int8_group64"],
+)
 @pytest.mark.parametrize("limit", [1 << 27, 1500])
 def test_embedding_is_exact_and_splits_large_tables(any_device: Device, form: str, limit: int) -> None:
     weight = make_weight(form, 97, 64, np.random.default_rng(3))

@@ -9,16 +9,14 @@ from tlite_vk.graph.weights import AffineWeight, QuantizedRows
 
 
 def make_weight(form: str, rows: int, columns: int, rng: np.random.Generator) -> Value:
-    """A random weight [rows, columns] in one of the packed formats."""
+    """A random weight [rows, columns] in one of the packed formats, `_group64` and the like in groups of that size."""
+    form, _, size = form.partition("_group")
     if form.startswith("float"):
         return constant("w", (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(form))
-    group = {"int8_f32": 16, "e0m4_group64": 64}.get(form, 32)
-    group = min(group, columns)
+    group = min(int(size or {"int8_f32": 16}.get(form, 32)), columns)
     scale = rng.uniform(0.5, 1.5, (rows, columns // group)) / np.sqrt(columns)
     dtype = np.float32 if form == "int8_f32" else np.float16
-    minimum = (
-        (-scale * rng.uniform(4, 12, scale.shape)).astype(dtype) if form in ("e0m4_affine", "e0m4_group64") else None
-    )
+    minimum = (-scale * rng.uniform(4, 12, scale.shape)).astype(dtype) if form == "e0m4_affine" else None
     if form.startswith("int8"):
         codes, bits = rng.integers(-128, 128, (rows, columns), np.int8), 8
         codes = codes.view(np.uint8) if form == "int8_unsigned" else codes

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, compile, convert, evaluate, fetch, info, run
+from . import bench, compile, convert, evaluate, fetch, info, quantize, run
 
 app = typer.Typer(
     name="tlite-vk",
@@ -39,6 +39,7 @@ def _options(
 app.command("info")(info.info)
 app.command("fetch")(fetch.fetch)
 app.command("convert")(convert.convert)
+app.command("quantize")(quantize.quantize)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)

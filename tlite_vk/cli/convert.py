@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ from . import options
 from .terminal import megabytes, print_json, progress
 
 
+class WeightsName(StrEnum):
+    """How the matrices are stored."""
+
+    keep = "keep"
+    float16 = "float16"
+
+
 def convert(
     source: Annotated[
         Path, typer.Argument(metavar="SRC.gguf", help="A GGUF file of a Llama model.", show_default=False)
@@ -18,9 +26,13 @@ def convert(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="model.onnx", help="The ONNX file to write.", show_default=False)
     ],
+    weights: Annotated[
+        WeightsName,
+        typer.Option(help="keep: the bits of the file. float16: quantized matrices as halves, e.g. to quantize anew."),
+    ] = WeightsName.keep,
     as_json: options.Json = False,
 ) -> None:
-    """Convert a GGUF file to ONNX, without quantizing again: the weights keep their values.
+    """Convert a GGUF file to ONNX, without quantizing again: the weights keep their values, bit for bit.
 
     Beside the ONNX file go its weights (model.onnx.data), tokenizer.json, tokenizer_config.json with the chat
     template, and generation_config.json. Either all of them appear or none.
@@ -28,7 +40,10 @@ def convert(
     from tlite_vk.convert import convert as convert_model
 
     with progress() as advance:
-        report = convert_model(source, output, lambda done, total: advance(f"convert {source.name}", done, total))
+        report = convert_model(
+            source, output, lambda done, total: advance(f"convert {source.name}", done, total),
+            halves=weights is WeightsName.float16,
+        )  # fmt: skip
     if as_json:
         print_json({
             "model": str(report.model), "data": str(report.data), "tokenizer": report.tokenizer,

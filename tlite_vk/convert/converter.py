@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tlite_vk.convert.gguf_reader import GgufFile
 from tlite_vk.convert.llama_config import LlamaConfig, read_config, rotary_frequencies
 from tlite_vk.convert.llama_graph import LlamaGraph
 from tlite_vk.convert.onnx_writer import OnnxWriter
-from tlite_vk.convert.staging import staged
+from tlite_vk.convert.staging import refuse_clash, staged
 from tlite_vk.convert.tokenizer_files import tokenizer_files
 from tlite_vk.convert.weights import Weights
 from tlite_vk.errors import ModelError
@@ -44,12 +44,13 @@ class ConvertReport:
     source_sha256: str
 
 
-def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertReport:
+def convert(src: Path, dst: Path, progress: Progress | None = None, *, halves: bool = False) -> ConvertReport:
     """Convert the GGUF file `src` to the ONNX file `dst`.
 
     Beside `dst` go `<dst name>.data` (the weights) and, if the GGUF holds a tokenizer, tokenizer.json,
     tokenizer_config.json and generation_config.json. Either all of them appear or none; an interrupted or failed
-    conversion leaves nothing behind.
+    conversion leaves nothing behind. With `halves` quantized matrices are written in fp16, each weight rounded: larger,
+    and what another tool may quantize in its own way.
 
     Raises ModelError, in one line, if `src` is not a complete GGUF file of a supported model, or if `dst` cannot be
     written.
@@ -57,11 +58,11 @@ def convert(src: Path, dst: Path, progress: Progress | None = None) -> ConvertRe
     with GgufFile(src) as gguf:
         config = read_config(gguf)
         writer = OnnxWriter(data_name(dst))
-        weights = Weights(gguf, writer)
+        weights = Weights(gguf, writer, halves=halves)
         LlamaGraph(config, weights, writer).build(rotary_frequencies(config, _rotary_factors(gguf, config)))
         _refuse_leftovers(gguf, weights.used | {_FACTORS})
         texts = tokenizer_files(gguf, config)
-        _refuse_clash(dst, texts)
+        refuse_clash(dst, {name: text.encode() for name, text in texts.items()})
         steps = _Steps(progress, gguf.size + writer.data_bytes)
         digest = _sha256(gguf, steps)
         try:
@@ -124,17 +125,6 @@ def _refuse_leftovers(gguf: GgufFile, used: set[str]) -> None:
     for name in gguf.tensors.keys() - used:
         if not name.endswith(_IGNORED):
             raise ModelError(f"{gguf.path}: tensor {name!r} belongs to no Llama model that this converter knows")
-
-
-def _refuse_clash(dst: Path, texts: Mapping[str, str]) -> None:
-    """Two models in one folder share its tokenizer files: refuse to change them under the other one."""
-    others = [model for model in dst.parent.glob("*.onnx") if model.name != dst.name]
-    for name, text in texts.items():
-        present = dst.parent / name
-        if others and present.is_file() and present.read_bytes() != text.encode():
-            raise ModelError(
-                f"{dst.parent} holds {others[0].name} with another {name}; choose another folder for {dst.name}"
-            )
 
 
 def _facts(gguf: GgufFile, config: LlamaConfig, digest: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ weight is ever held in memory as a whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,13 @@ class Piece:
 
 
 class OnnxWriter:
-    """Collects nodes, inputs, outputs and reserved weights of one graph of the default operator set."""
+    """Collects nodes, inputs, outputs and reserved weights of one graph of the default operator set.
 
-    def __init__(self, data_name: str) -> None:
+    `taken`: names that shape constants must not use, where the nodes go into a graph that exists.
+    """
+
+    def __init__(self, data_name: str, taken: Collection[str] = ()) -> None:
+        self._taken = taken
         self._data_name = data_name  # file name that the model refers to, relative to itself
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -44,8 +48,9 @@ class OnnxWriter:
         self._initializers: list[onnx.TensorProto] = []
         self._offsets: dict[str, int] = {}
         self._fills: list[Callable[[], Iterator[Piece]]] = []
-        self._constants: set[str] = set()
-        self.data_bytes = 0
+        self._constants: dict[tuple[int, ...], str] = {}
+        self.data_bytes = 0  # size of the data file
+        self.stored_bytes = 0  # the same without the gaps between tensors
 
     def input(self, name: str, dtype: int, dims: Sequence[int | str]) -> str:
         """Declare a graph input; a string dimension is symbolic."""
@@ -65,16 +70,20 @@ class OnnxWriter:
 
     def int64(self, values: Sequence[int]) -> str:
         """A small int64 vector kept inside the model; equal vectors share one initializer."""
-        name = "shape." + "x".join(str(v) for v in values)
-        if name not in self._constants:
-            self._constants.add(name)
+        key = tuple(values)
+        if key not in self._constants:
+            name = "shape." + "x".join(str(v) for v in values)
+            while name in self._taken:
+                name += "_"
+            self._constants[key] = name
             self._initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
-        return name
+        return self._constants[key]
 
     def reserve(self, name: str, dtype: int, dims: Sequence[int], nbytes: int) -> str:
         """Reserve `nbytes` in the data file for an initializer; its pieces come from a function given to `fill`."""
         offset = -(-self.data_bytes // ALIGNMENT) * ALIGNMENT
         self.data_bytes = offset + nbytes
+        self.stored_bytes += nbytes
         self._offsets[name] = offset
         tensor = TensorProto(name=name, data_type=dtype, dims=dims, data_location=TensorProto.EXTERNAL)
         for key, value in (("location", self._data_name), ("offset", offset), ("length", nbytes)):
@@ -98,6 +107,11 @@ class OnnxWriter:
                     progress(piece.data.nbytes)
             file.flush()
             os.fsync(file.fileno())
+
+    @property
+    def parts(self) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+        """The nodes and the initializers so far, for a graph that exists."""
+        return self._nodes, self._initializers
 
     def model(self, graph_name: str, version: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """The finished model, without its weights; `metadata` goes into metadata_props."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tlite_vk.errors import ModelError
@@ -43,3 +43,14 @@ def _publish(temporary: Path, dst: Path, names: Sequence[str]) -> None:
     dst.unlink(missing_ok=True)
     for name in names:
         (temporary / name).replace(dst.parent / name)
+
+
+def refuse_clash(dst: Path, files: Mapping[str, bytes]) -> None:
+    """Two models in one folder share its tokenizer files: raise ModelError rather than change them under the other."""
+    others = [model for model in dst.parent.glob("*.onnx") if model.name != dst.name]
+    for name, content in files.items():
+        present = dst.parent / name
+        if others and present.is_file() and present.read_bytes() != content:
+            raise ModelError(
+                f"{dst.parent} holds {others[0].name} with another {name}; choose another folder for {dst.name}"
+            )

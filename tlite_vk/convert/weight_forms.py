@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
+
+from tlite_vk.convert.quantized_nodes import Level
 
 Bytes = npt.NDArray[np.uint8]
 Levels = npt.NDArray[np.uint8] | npt.NDArray[np.int8]
@@ -24,14 +25,6 @@ Split = tuple[Levels, Factors, Factors | None]
 
 
 _LOW, _FOUR = np.uint8(15), np.uint8(4)
-
-
-class Level(Enum):
-    """Storage of the integer levels of a group."""
-
-    UINT4 = "uint4"
-    INT4 = "int4"
-    INT8 = "int8"
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,12 @@ class QuantForm:
     half: bool  # scale and minimum are fp16 (as stored in the file); else fp32 (products of two stored numbers)
     affine: bool
     split: Callable[[Bytes], Split]
+
+    def values(self, blocks: Bytes) -> npt.NDArray[np.float32]:
+        """The weights of some blocks in float32, flat: exactly what the file stands for."""
+        levels, scale, minimum = self.split(blocks)
+        scaled = levels.astype(np.float32) * scale.astype(np.float32)[..., None]
+        return (scaled if minimum is None else scaled + minimum.astype(np.float32)[..., None]).reshape(-1)
 
 
 def pack_nibbles(levels: Levels) -> Bytes:

@@ -11,12 +11,12 @@ from onnx import TensorProto
 
 from tlite_vk.convert.gguf_reader import GgufFile, Tensor
 from tlite_vk.convert.onnx_writer import OnnxWriter, Piece
-from tlite_vk.convert.weight_forms import DENSE_FORMS, QUANT_FORMS, Level, QuantForm, pack_nibbles
+from tlite_vk.convert.quantized_nodes import Level, QuantizedLayout, add_quantized
+from tlite_vk.convert.weight_forms import DENSE_FORMS, QUANT_FORMS, QuantForm, pack_nibbles
 from tlite_vk.errors import ModelError
 
 CHUNK_BYTES: Final = 4 << 20  # raw bytes converted at a time; temporaries take about ten times as much
 
-_LEVEL_TYPES = {Level.UINT4: TensorProto.UINT4, Level.INT4: TensorProto.INT4, Level.INT8: TensorProto.INT8}
 _DENSE_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16}
 
 RowOrder = npt.NDArray[np.int64]
@@ -24,11 +24,15 @@ RowOrder = npt.NDArray[np.int64]
 
 
 class Weights:
-    """Adds the tensors of one GGUF file to one ONNX graph, and remembers which were used."""
+    """Adds the tensors of one GGUF file to one ONNX graph, and remembers which were used.
 
-    def __init__(self, source: GgufFile, writer: OnnxWriter) -> None:
+    halves: matrices of 4 to 8 bits are written in fp16, rounded, instead of in their own codes.
+    """
+
+    def __init__(self, source: GgufFile, writer: OnnxWriter, *, halves: bool = False) -> None:
         self._source = source
         self._writer = writer
+        self._as_halves = halves
         self.used: set[str] = set()
 
     def matrix(self, name: str, shape: tuple[int, int], order: RowOrder | None = None) -> str:
@@ -39,7 +43,9 @@ class Weights:
         """
         tensor = self._take(name, shape)
         form = QUANT_FORMS.get(tensor.type.name)
-        return self._dense(tensor, order) if form is None else self._quantized(tensor, form, order)
+        if form is None:
+            return self._dense(tensor, order)
+        return self._halves(tensor, form, order) if self._as_halves else self._quantized(tensor, form, order)
 
     def vector(self, name: str, size: int, order: RowOrder | None = None) -> str:
         """Add the vector `name` [size]; returns its fp32 value. Raises as `matrix`."""
@@ -91,34 +97,35 @@ class Weights:
     # -- quantized --------------------------------------------------------------------------------------------------
 
     def _quantized(self, tensor: Tensor, form: QuantForm, order: RowOrder | None) -> str:
-        writer, name = self._writer, tensor.name
         n, k = tensor.shape
-        groups = k // form.group
-        level_bytes = n * k if form.level is Level.INT8 else n * k // 2
-        scale_type, width = (TensorProto.FLOAT16, 2) if form.half else (TensorProto.FLOAT, 4)
-        levels = writer.reserve(name + ".levels", _LEVEL_TYPES[form.level], (n, groups, form.group), level_bytes)
-        scale = writer.reserve(name + ".scale", scale_type, (n, groups, 1), n * groups * width)
-        minimum = writer.reserve(name + ".min", scale_type, (n, groups, 1), n * groups * width) if form.affine else None
-        writer.fill(lambda: self._quantized_pieces(tensor, form, order))
-        blocks = {"axis": 2, "block_size": form.group} | ({"output_dtype": int(TensorProto.FLOAT)} if form.half else {})
-        value = writer.node("DequantizeLinear", [levels, scale], name + ".scaled", **blocks)
-        if minimum is not None:
-            if form.half:
-                minimum = writer.node("Cast", [minimum], name + ".min_f32", to=TensorProto.FLOAT)
-            value = writer.node("Add", [value, minimum], name + ".grouped")
-        return writer.node("Reshape", [value, writer.int64([n, k])], name)
+        layout = QuantizedLayout(form.level, n, k, form.group, form.half, form.affine)
+        value = add_quantized(self._writer, tensor.name, layout)
+        self._writer.fill(lambda: self._quantized_pieces(tensor, form, layout, order))
+        return value
 
-    def _quantized_pieces(self, tensor: Tensor, form: QuantForm, order: RowOrder | None) -> Iterator[Piece]:
-        k = tensor.shape[-1]
-        groups, width = k // form.group, 2 if form.half else 4
-        level_row = k if form.level is Level.INT8 else k // 2
+    def _quantized_pieces(
+        self, tensor: Tensor, form: QuantForm, layout: QuantizedLayout, order: RowOrder | None
+    ) -> Iterator[Piece]:
         for first, rows in self._row_chunks(tensor, order):
             levels, scale, minimum = form.split(rows.reshape(-1, tensor.type.block_bytes))
             packed = levels if form.level is Level.INT8 else pack_nibbles(levels)
-            yield Piece(tensor.name + ".levels", first * level_row, packed)
-            yield Piece(tensor.name + ".scale", first * groups * width, scale)
+            yield Piece(tensor.name + ".levels", first * layout.level_row, packed)
+            yield Piece(tensor.name + ".scale", first * layout.scale_row, scale)
             if minimum is not None:
-                yield Piece(tensor.name + ".min", first * groups * width, minimum)
+                yield Piece(tensor.name + ".min", first * layout.scale_row, minimum)
+
+    def _halves(self, tensor: Tensor, form: QuantForm, order: RowOrder | None) -> str:
+        """The matrix in fp16: each weight is the file's, rounded."""
+        n, k = tensor.shape
+        stored = self._writer.reserve(f"{tensor.name}.stored", TensorProto.FLOAT16, (n, k), 2 * n * k)
+
+        def pieces() -> Iterator[Piece]:
+            for first, rows in self._row_chunks(tensor, order):
+                values = form.values(rows.reshape(-1, tensor.type.block_bytes))
+                yield Piece(stored, 2 * k * first, values.astype(np.float16))
+
+        self._writer.fill(pieces)
+        return self._writer.node("Cast", [stored], tensor.name, to=TensorProto.FLOAT)
 
     def _row_chunks(self, tensor: Tensor, order: RowOrder | None) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """(first row, raw bytes [rows, row_bytes]) a few MiB at a time, each a whole number of permuted runs."""

@@ -5,24 +5,13 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from support.exports import Lengths, Variant, difference, feed, torch_outputs, valid, variants
+from support.exports import OTHER_FORMS, Lengths, Variant, difference, feed, torch_outputs, valid, variants
 
 from tlite_vk.device import Device
 from tlite_vk.session import Session
 
 FRESH = [Lengths(1, 1), Lengths(1, 7), Lengths(2, 5), Lengths(2, 40)]
 CACHED = [Lengths(1, 1, 6), Lengths(2, 4, 3), Lengths(1, 9, 60)]
-# Forms that an exporter writes at other opsets, or when asked for attention in its plain form.
-OTHER_FORMS = [
-    Variant("llama", "dynamo", True, opset=18),
-    Variant("llama", "dynamo", True, opset=23),
-    Variant("mistral", "dynamo", True, opset=23),
-    Variant("glm", "dynamo", True, opset=23),
-    Variant("mistral", "dynamo", True, attention="eager"),
-    Variant("mistral", "torchscript", True, attention="eager"),
-    Variant("gpt2", "torchscript", True, attention="eager"),
-    Variant("llama", "torchscript", False, opset=15),
-]
 
 
 @pytest.mark.parametrize("variant", [*variants(), *OTHER_FORMS], ids=str)

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from exporting.architectures import build
-
 Axes = dict[str, dict[int, str]]
 EXPORTERS = ("dynamo", "torchscript")
 # (architecture, exporter, past): what does not export, or onnxruntime itself does not reproduce, and why.
@@ -106,23 +104,10 @@ def past_shapes(model: torch.nn.Module, batch: int, cached: int) -> dict[str, tu
     return {f"past_key_values.{i}.{kind}": shape for i in range(config.num_hidden_layers) for kind in ("key", "value")}
 
 
-def export(
-    name: str,
-    folder: Path,
-    *,
-    exporter: str = "dynamo",
-    past: bool = True,
-    opset: int | None = None,
-    **options: Any,
-) -> Path:
-    """Writes folder/model.onnx and returns its path. `options` are those of `build`: layers, seed, attention."""
-    return export_module(build(name, **options), folder, exporter=exporter, past=past, opset=opset)
-
-
 def export_module(
     model: torch.nn.Module, folder: Path, *, exporter: str = "dynamo", past: bool = True, opset: int | None = None
 ) -> Path:
-    """The same for a model that was built before. `past` matters to decoders only."""
+    """Writes folder/model.onnx and returns its path. `past` matters to decoders only."""
     decoder = "CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__
     example = Example(model, past and decoder)
     wrapper = (Decoder(model) if decoder else Encoder(model, list(example.inputs))).eval()

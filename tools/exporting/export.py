@@ -32,9 +32,8 @@ class Decoder(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, *past: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        cache = DynamicCache() if past else None
+        cache: Any = DynamicCache() if past else None
         for layer in range(len(past) // 2):
-            assert cache is not None
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
         result = self.model(
             input_ids=input_ids,
@@ -56,7 +55,8 @@ class Encoder(torch.nn.Module):
         self.names = names
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.model(**dict(zip(self.names, inputs, strict=True)))[0]
+        first: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True)))[0]
+        return first
 
 
 class Example:

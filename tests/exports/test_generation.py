@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exporting.architectures import ARCHITECTURES, DECODERS
-from support.exports import Greedy, Variant, greedy, variants
+from support.exports import OTHER_FORMS, Greedy, Variant, greedy, variants
 
 from tlite_vk.device import Device
 from tlite_vk.generate import load
+from tlite_vk.graph.errors import GraphError
 from tlite_vk.session import Session
 
 LENGTHS = (1, 63, 64, 65, 200)
@@ -31,7 +32,7 @@ def test_references_are_clear(name: str) -> None:
         reference(name, length)
 
 
-@pytest.mark.parametrize("variant", list(variants(DECODERS)), ids=str)
+@pytest.mark.parametrize("variant", [*variants(DECODERS), *OTHER_FORMS], ids=str)
 def test_greedy_tokens_are_torchs(device: Device, exported: Callable[..., Path], variant: Variant) -> None:
     with load(exported(variant), device=device, precision="fp32") as model:
         for length in LENGTHS:
@@ -62,3 +63,9 @@ def test_a_session_over_a_growing_text(device: Device, exported: Callable[..., P
         }
         ids.append(int(session.run(inputs)["logits"][0, -1].argmax()))
     assert ids[63:] == want.tokens
+
+
+@pytest.mark.parametrize(("name", "reason"), [("bert", "it is not causal"), ("vit", "no integer input")])
+def test_what_cannot_generate_says_why(device: Device, exported: Callable[..., Path], name: str, reason: str) -> None:
+    with pytest.raises(GraphError, match=reason):
+        load(exported(Variant(name, "torchscript", False)), device=device)

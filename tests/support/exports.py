@@ -52,6 +52,19 @@ def variants(names: tuple[str, ...] = tuple(ARCHITECTURES)) -> Iterator[Variant]
                     yield Variant(name, exporter, past)
 
 
+# Forms that an exporter writes at other opsets, or when asked for attention in its plain form.
+OTHER_FORMS = (
+    Variant("llama", "dynamo", True, opset=18),
+    Variant("llama", "dynamo", True, opset=23),
+    Variant("mistral", "dynamo", True, opset=23),
+    Variant("glm", "dynamo", True, opset=23),
+    Variant("mistral", "dynamo", True, attention="eager"),
+    Variant("mistral", "torchscript", True, attention="eager"),
+    Variant("gpt2", "torchscript", True, attention="eager"),
+    Variant("llama", "torchscript", False, opset=15),
+)
+
+
 @cache
 def model_of(name: str, layers: int = 2, attention: str = "sdpa") -> torch.nn.Module:
     """The model that is exported: the same weights each time."""

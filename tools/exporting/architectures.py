@@ -111,12 +111,12 @@ def build(name: str, layers: int = 2, seed: int = 0, attention: str = "sdpa") ->
     settings = {**architecture.settings, architecture.layers: layers}
     config = getattr(transformers, architecture.name + "Config")(**settings)
     config._attn_implementation = attention
-    model = getattr(transformers, architecture.name + architecture.kind)(config)
+    model: torch.nn.Module = getattr(transformers, architecture.name + architecture.kind)(config)
     randomize(model, seed)
     return model.eval()
 
 
-def randomize(model: torch.nn.Module, seed: int) -> None:
+def randomize(model: Any, seed: int) -> None:
     """Weights that keep the scale of what they multiply; norms around what they start as; biases that can be seen."""
     generator = torch.Generator().manual_seed(seed)
     heads = {id(head.weight) for head in (model.get_output_embeddings(),) if head is not None}
@@ -127,7 +127,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
-                parameter += 0.2 * noise
+                parameter.add_(0.2 * noise)
             elif id(parameter) in embeddings or parameter.ndim == 3:  # a class token, positions
                 parameter.copy_(noise / math.sqrt(parameter.shape[-1]) if id(parameter) in heads else noise)
             else:

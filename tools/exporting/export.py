@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from exporting.architectures import build
-
 Axes = dict[str, dict[int, str]]
 EXPORTERS = ("dynamo", "torchscript")
 # (architecture, exporter, past): what does not export, or onnxruntime itself does not reproduce, and why.
@@ -34,9 +32,8 @@ class Decoder(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, *past: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        cache = DynamicCache() if past else None
+        cache: Any = DynamicCache() if past else None
         for layer in range(len(past) // 2):
-            assert cache is not None
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
         result = self.model(
             input_ids=input_ids,
@@ -58,7 +55,8 @@ class Encoder(torch.nn.Module):
         self.names = names
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.model(**dict(zip(self.names, inputs, strict=True)))[0]
+        first: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True)))[0]
+        return first
 
 
 class Example:
@@ -106,23 +104,10 @@ def past_shapes(model: torch.nn.Module, batch: int, cached: int) -> dict[str, tu
     return {f"past_key_values.{i}.{kind}": shape for i in range(config.num_hidden_layers) for kind in ("key", "value")}
 
 
-def export(
-    name: str,
-    folder: Path,
-    *,
-    exporter: str = "dynamo",
-    past: bool = True,
-    opset: int | None = None,
-    **options: Any,
-) -> Path:
-    """Writes folder/model.onnx and returns its path. `options` are those of `build`: layers, seed, attention."""
-    return export_module(build(name, **options), folder, exporter=exporter, past=past, opset=opset)
-
-
 def export_module(
     model: torch.nn.Module, folder: Path, *, exporter: str = "dynamo", past: bool = True, opset: int | None = None
 ) -> Path:
-    """The same for a model that was built before. `past` matters to decoders only."""
+    """Writes folder/model.onnx and returns its path. `past` matters to decoders only."""
     decoder = "CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__
     example = Example(model, past and decoder)
     wrapper = (Decoder(model) if decoder else Encoder(model, list(example.inputs))).eval()

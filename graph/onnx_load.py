@@ -193,6 +193,8 @@ class _Loader:
             if not 0 <= d <= MAX_DIM or count > MAX_DIM:
                 raise GraphError(f"tensor {name!r} claims the shape {list(shape)}")
         if dtype == "string":
+            if len(proto.string_data) != count:
+                raise GraphError(f"tensor {name!r} has {len(proto.string_data)} strings, {list(shape)} needs {count}")
             return dtype, shape, np.array([s.decode("utf-8", "replace") for s in proto.string_data], object).reshape(-1)
         raw = tensor_bytes(proto, self.files)
         size = -(-count * bits(dtype) // 8)

@@ -213,6 +213,8 @@ class Lowering:
 
     def read(self, value: Value) -> Window:
         if value.constant is not None:
+            if value.dtype not in ITEM_BYTES:
+                raise ModelError(f"tensor {value.name!r}: values of type {value.dtype} have no place on the device")
             if isinstance(value.constant, np.ndarray) and value.dtype not in ("int4", "uint4"):
                 return self.weight("array", value.constant, value.name)
             return self.weight("value", value, value.name, max(1, int(self.count(value))) * 4)

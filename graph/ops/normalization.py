@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tlite_vk.graph.shape import Shape
+from tlite_vk.graph.shape import Shape, different
 
+from .dtypes import FLOATS
 from .registry import Array, Tensor, operator
 from .rules import axis_of, broadcast, require, same, same_dtype
 
@@ -26,6 +27,7 @@ def rms_normalization(x: Array, scale: Array, *, axis: int = -1, epsilon: float 
 def _(x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:
     require(stash_type == 1, f"stash_type {stash_type} is not supported")
     axis_of(axis, x.rank)
+    require(x.dtype in FLOATS and scale.dtype in FLOATS, f"it normalizes floats, not {x.dtype} by {scale.dtype}")
     require(broadcast(x.shape, scale.shape) == x.shape, "its scale does not fit")
     return Tensor(x.dtype, x.shape)
 
@@ -49,6 +51,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     require(stash_type == 1, f"stash_type {stash_type} is not supported")
     a = axis_of(axis, x.rank)
+    require(x.dtype in FLOATS, f"it normalizes floats, not {x.dtype}")
     require(broadcast(x.shape, scale.shape) == x.shape, "its scale does not fit")
     moments: Shape = x.shape[:a] + (1,) * (x.rank - a)
     return Tensor(same_dtype(x, scale, bias), x.shape), Tensor("float32", moments), Tensor("float32", moments)
@@ -64,7 +67,16 @@ def _per_channel(v: Array, rank: int) -> Array:
     return v.reshape(1, -1, *(1,) * (rank - 2))
 
 
-@operator("BatchNormalization", since=15, rule=same)
+def _by_channel(x: Tensor, *parameters: Tensor, **_attributes: object) -> Tensor:
+    """x [B, C, ...]; each parameter [C]."""
+    require(x.rank >= 2, "it needs channels")
+    for t in parameters:
+        fits = t.rank == 1 and not different(t.shape[0], x.shape[1])
+        require(fits and {x.dtype, t.dtype} <= FLOATS, "its parameters must be floats, one per channel")
+    return Tensor(x.dtype, x.shape)
+
+
+@operator("BatchNormalization", since=15, rule=_by_channel)
 def batch_normalization(
     x: Array,
     scale: Array,
@@ -81,7 +93,7 @@ def batch_normalization(
     return np.asarray(s * (x - m) / np.sqrt(v + epsilon) + b, x.dtype)
 
 
-@operator("InstanceNormalization", rule=same)
+@operator("InstanceNormalization", rule=_by_channel)
 def instance_normalization(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5) -> Array:
     axes = tuple(range(2, x.ndim))
     mean, variance = np.mean(x, axes, keepdims=True), np.var(x, axes, keepdims=True)
@@ -90,7 +102,7 @@ def instance_normalization(x: Array, scale: Array, bias: Array, *, epsilon: floa
     )
 
 
-@operator("GroupNormalization", since=21, rule=same)
+@operator("GroupNormalization", since=21, rule=_by_channel)
 def group_normalization(
     x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Array:

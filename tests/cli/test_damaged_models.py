@@ -1,11 +1,13 @@
 """Files that are no models, or models that are damaged or hold what is not supported: one line each, code 2."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 from support.cli import Cli
+from support.hostile import HOSTILE
 
 pytestmark = pytest.mark.usefixtures("lavapipe")
 
@@ -68,3 +70,43 @@ def test_a_graph_that_does_not_generate(cli: Cli, tmp_path: Path) -> None:
     )  # fmt: skip
     onnx.save(onnx.helper.make_model(graph), str(tmp_path / "relu.onnx"))
     assert "no integer input [batch, tokens]" in cli("run", tmp_path / "relu.onnx", "hello").error
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("command", ["compile", "run"])
+def test_hostile_models(cli: Cli, tmp_path: Path, name: str, command: str) -> None:
+    proto, culprit = HOSTILE[name]
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    arguments = ["hello"] if command == "run" else []
+    message = cli(command, tmp_path, *arguments).error
+    assert culprit in message or command == "run"  # that it does not generate may be found first
+
+
+@pytest.mark.parametrize("damage", ["cycle", "initializer", "type", "outside", "2 GiB"])
+def test_a_generating_model_that_is_damaged(cli: Cli, model: Path, damage: str) -> None:
+    path = model / "model.onnx"
+    proto = onnx.load(str(path), load_external_data=False)
+    graph = proto.graph
+    node = next(n for n in graph.node if n.op_type == "RMSNormalization")
+    tensor = next(t for t in graph.initializer if t.name == node.input[1])
+    culprit = node.name or node.output[0]
+    if damage == "cycle":
+        node.input[0] = graph.output[0].name
+    elif damage == "initializer":
+        graph.initializer.remove(tensor)
+        culprit = tensor.name
+    elif damage == "type":
+        tensor.data_type, culprit = onnx.TensorProto.STRING, tensor.name
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.ClearField("external_data")
+        tensor.ClearField("raw_data")
+    elif damage == "outside":
+        large = next(t for t in graph.initializer if t.external_data)
+        large.external_data[0].value, culprit = "/etc/hostname", large.name
+    path.write_bytes(proto.SerializeToString())
+    if damage == "2 GiB":
+        os.truncate(path, 2**31)
+        culprit = "larger than a protobuf can be"
+    for command in (("run", model, "hello"), ("compile", model), ("bench", model)):
+        message = cli(*command).error
+        assert culprit in message or (damage == "cycle" and "cycle" in message), message

@@ -71,10 +71,10 @@ def find_source(
     offset = columns_offset(reader, place, (b, h, t, d), width)
     if offset is not None:
         return Source(place[0], offset, rotation, norm)
-    value = projected(rewriter, like, place, (b, h, t, d), heads, width)
-    if value is None:
-        value = _joined(rewriter, like, place, (b, h, t, d), heads * width, what)
-    return Source(value, 0, rotation, norm)
+    own = projected(rewriter, like, place, (b, h, t, d), heads, width)
+    if own is None:
+        own = _joined(rewriter, like, place, (b, h, t, d), heads * width, what)
+    return Source(own, 0, rotation, norm)
 
 
 def _indices(reader: Reader, value: Value, heads: int, width: int) -> Index:

@@ -159,7 +159,7 @@ def number_of(element: Element, numbers: dict[Atom, int], arrays: dict[str, np.n
 
 
 def truth_of(f: Formula, numbers: dict[Atom, int], arrays: dict[str, np.ndarray]) -> bool:
-    found = set()
+    found: set[Atom] = set()
     pending = [f]
     while pending:
         g = pending.pop()

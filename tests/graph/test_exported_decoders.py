@@ -24,7 +24,7 @@ def ints(b: Builder, *numbers: int) -> Value:
 
 
 def weight(*shape: int) -> Array:
-    return (RNG.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+    return np.asarray(RNG.normal(size=shape) / np.sqrt(shape[0]), np.float32)
 
 
 def length(b: Builder, value: Value, axis: int) -> Value:
@@ -126,7 +126,7 @@ def in_steps(graph: Graph, ids: list[int], steps: list[int], capacity: int) -> A
         logits = results.pop("logits")
         ring = dict(zip(ring, results.values(), strict=True))
         start += count
-    return logits[0, -1]
+    return np.asarray(logits[0, -1])
 
 
 FORMS = [

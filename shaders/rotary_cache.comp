@@ -1,9 +1,10 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 // Rotates q and k of this step's rows by their positions and writes k and v into their slots of the ring: position p
-// lives in slot p mod C. One invocation per pair of head elements; grid: ceil(pairs / local size) x (H + 2 KV) x T.
+// lives in slot p mod C. One invocation per pair of head elements; grid: ceil(pairs / local size x) x
+// ceil((H + 2 KV) / local size y) x T.
 // Rows past `count` are padding: their q is written (nobody reads it), the ring is left alone.
-layout(local_size_x_id = 0) in;
+layout(local_size_x_id = 0, local_size_y_id = 5) in;
 #include "source.glsl"
 layout(constant_id = 1) const int HEAD_DIM = 64;
 layout(constant_id = 2) const int ROTARY = 64;       // rotated leading elements of a head; 0 for none
@@ -40,8 +41,8 @@ float rotated(uint kind, uint at, uint d, uint p) {
 }
 
 void main() {
-    uint pair = gl_GlobalInvocationID.x, head = gl_WorkGroupID.y, t = gl_WorkGroupID.z;
-    if (pair >= uint(HEAD_DIM) / 2u) return;
+    uint pair = gl_GlobalInvocationID.x, head = gl_GlobalInvocationID.y, t = gl_WorkGroupID.z;
+    if (pair >= uint(HEAD_DIM) / 2u || head >= push.heads + 2u * push.kvHeads) return;
     uint kind = head < push.heads ? 0u : head < push.heads + push.kvHeads ? 1u : 2u;
     uint local = kind == 0u ? head : kind == 1u ? head - push.heads : head - push.heads - push.kvHeads;
     uint at = local * uint(HEAD_DIM) + (kind == 0u ? t * push.qStride + push.qOffset

@@ -24,21 +24,21 @@ const uint WEIGHT_ROW = KEYS / 8u + 1u;   // uvec4
 shared uvec4 tiles[64 * (HEAD_DIM / 8 + 1)];  // the queries at first, then 32 keys and 32 values
 shared float scores[64 * 36];
 shared uvec4 weights[64 * 5];
-shared float factors[4 * 256];  // per subgroup a 16 x 16 matrix whose rows are constant
 
 #define Accumulator coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
 #define HalfAccumulator coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
 #define Left coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
 #define Right coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 
-// The matrix whose row r is `value` of the lanes 2 r and 2 r + 1.
+// The 16 x 16 matrix whose row r is `value` of the lanes 2 r and 2 r + 1; takes the place of the subgroup's scores.
 Accumulator rowsOf(float value) {
-    uint at = gl_SubgroupID * 256u + gl_SubgroupInvocationID * 8u;
-    [[unroll]] for (uint i = 0u; i < 8u; ++i) factors[at + i] = value;
+    uint first = gl_SubgroupID * 16u * SCORE_ROW, at = first + gl_SubgroupInvocationID * 8u;
+    subgroupBarrier();
+    [[unroll]] for (uint i = 0u; i < 8u; ++i) scores[at + i] = value;
     subgroupMemoryBarrierShared();
     subgroupBarrier();
     Accumulator m;
-    coopMatLoad(m, factors, gl_SubgroupID * 256u, 16u, gl_CooperativeMatrixLayoutRowMajor);
+    coopMatLoad(m, scores, first, 16u, gl_CooperativeMatrixLayoutRowMajor);
     subgroupBarrier();
     return m;
 }

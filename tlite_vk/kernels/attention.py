@@ -172,7 +172,7 @@ def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
 
 def _matrices_serve(low: Lowering, h: _Heads, tokens: Dim) -> bool:
     """Whether shaders/attention_matrix.comp can run; see there for what it needs."""
-    shared = 16 * 64 * (h.head_dim // 8 + 1) + 4 * 64 * 36 + 16 * 64 * 5 + 4 * 1024
+    shared = 16 * 64 * (h.head_dim // 8 + 1) + 4 * 64 * 36 + 16 * 64 * 5
     whole = (tokens if isinstance(tokens, int) else low.multiple) % 16 == 0
     return (
         low.target.matrix

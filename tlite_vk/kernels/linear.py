@@ -187,16 +187,19 @@ class _Tile:
     @staticmethod
     def _half(target: Target, packing: Packing, gated: bool, rows: Dim, block: RowBlock, normed: bool) -> _Tile:
         """One token in half arithmetic. The sizes are measured: docs/adr/0008."""
-        outputs = block.outputs
+        outputs, chunks = block.outputs, packing.chunks
+        threads, rows_per_lane = 256, 1
         if outputs >= 20000:
-            lanes, threads, rows_per_lane = 32, 256, 4 if outputs >= 65536 else 2
-        elif gated:
-            lanes, threads, rows_per_lane = 32 if outputs >= 8192 else 16, 256, 1
+            lanes, rows_per_lane = 32, 4 if outputs >= 65536 else 2
         elif outputs >= 8192:
-            lanes, threads, rows_per_lane = 32, 512, 1
+            lanes, rows_per_lane = 16, 2
+        elif gated or normed:
+            lanes = 16 if outputs >= 4096 else 8
         else:
-            lanes, threads, rows_per_lane = 32 if outputs >= 4096 else 16, 512 if normed else 1024, 1
-        slices = max(1, min(threads // lanes, target.max_invocations // lanes, packing.chunks))
+            lanes, threads = 32 if outputs >= 4096 and chunks % 32 == 0 else 16, 1024
+        most = max(1, min(threads // lanes, target.max_invocations // lanes, chunks))
+        even = max(n for n in range(1, most + 1) if chunks % n == 0)
+        slices = even if chunks >= 4 * most and 2 * even >= most else most  # no slice waits for a longer one
         threads = lanes * slices
         per_lane = rows_per_lane * (2 if gated else 1)
         room = target.max_shared_bytes - 4 * threads * per_lane - (4 * threads if normed else 0)

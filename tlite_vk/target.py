@@ -59,7 +59,7 @@ class Target:
 
     @staticmethod
     def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
-        """The target for a device; "fp16" keeps the KV cache in halves and uses matrices.
+        """The target for a device; "fp16" keeps the KV cache in halves and multiplies halves on a GPU.
 
         Raises InputError for an unknown precision.
         """
@@ -81,9 +81,14 @@ class Target:
             alignment=alignment,
             half_cache=precision == "fp16",
             matrix=precision == "fp16" and not cpu and _has_matrices(info),
-            half=precision == "fp16" and not cpu and all(info.features.get(name, False) for name in HALF_FEATURES),
+            half=precision == "fp16" and not cpu and has_half_arithmetic(info),
             subgroup=_subgroup(info),
         )
+
+
+def has_half_arithmetic(info: DeviceInfo) -> bool:
+    """Whether shaders/linear_half.comp can run."""
+    return all(info.features.get(name, False) for name in HALF_FEATURES)
 
 
 def _subgroup(info: DeviceInfo) -> int:

@@ -17,7 +17,7 @@ from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.graph.shape import symbol
 from tlite_vk.lower import Book, Lowering
 from tlite_vk.session import Session
-from tlite_vk.target import Target
+from tlite_vk.target import Target, has_half_arithmetic
 
 Array = npt.NDArray[Any]
 FORMATS = (
@@ -107,8 +107,7 @@ def test_a_weight_larger_than_a_storage_range_is_split(any_device: Device, activ
 
 def half_target(device: Device) -> Target:
     """A GPU's target with half arithmetic, on whatever device is at hand; skips where it has none."""
-    features = device.info.features
-    if not (features["float16"] and features["subgroup_arithmetic"]):
+    if not has_half_arithmetic(device.info):
         pytest.skip("this device has no half arithmetic")
     return replace(Target.of(device.info, "fp32"), cpu=False, texel=False, half=True)
 
@@ -178,7 +177,9 @@ def test_halves_between_cooperative_matrices(device: Device) -> None:
     x = Value("x", "float32", (48, 128))
     scale = constant("scale", rng.uniform(0.5, 2, 128).astype(np.float32))
     norm = make_node("RMSNorm", [x, scale], "n", {"epsilon": 1e-5})
-    up = make_node("Linear", [norm.output, make_weight("e0m4_affine", 320, 128, rng)], "u", {"activation": "swiglu"})
+    weight = make_weight("e0m4_affine", 320, 128, rng)
+    weight.name = "w_up"
+    up = make_node("Linear", [norm.output, weight], "u", {"activation": "swiglu"})
     down = make_node("Linear", [up.output, make_weight("e0m4_symmetric", 64, 160, rng)], "y")
     graph = Graph("mlp", [x], [norm, up, down], [down.output])
     check(device, graph, 48, tolerance=4e-3, target=target)

@@ -33,6 +33,7 @@ class Target:
     matrix: products of many tokens run on cooperative matrices, 16 x 16 x 16, fp16 operands and fp32 sums.
     half: products of one token are computed with halves where their weights are 4 or 8 bits wide.
     subgroup: invocations of a subgroup that a kernel may require, with all subgroups full; 0 where none may be.
+    max_subgroups: subgroups that a workgroup of such a kernel may have.
     half_cache, half_activations: store the KV cache, the inputs of matrix products, as halves; arithmetic is fp32.
     """
 
@@ -50,6 +51,7 @@ class Target:
     matrix: bool = False
     half: bool = False
     subgroup: int = 0
+    max_subgroups: int = 1
     half_activations: bool = False  # measured: no faster on lavapipe, and the larger part of fp16's error
 
     @property
@@ -83,6 +85,7 @@ class Target:
             matrix=precision == "fp16" and not cpu and _has_matrices(info),
             half=precision == "fp16" and not cpu and has_half_arithmetic(info),
             subgroup=_subgroup(info),
+            max_subgroups=max(1, limits["max_workgroup_subgroups"]),
         )
 
 

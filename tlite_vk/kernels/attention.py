@@ -231,7 +231,7 @@ class _Split:
         share = 1 << (h.head_dim // 8 - 1).bit_length()
         if target.cpu or target.max_storage_buffers < 10 or not target.subgroup or target.subgroup % share:
             return None
-        subgroups = max(1, min(LANES, target.max_invocations) // target.subgroup)
+        subgroups = min(max(1, min(LANES, target.max_invocations) // target.subgroup), target.max_subgroups)
         found = _Split(share, subgroups, max(1, min(64, WORKGROUPS // h.heads)))
         shared = 4 * (h.head_dim + found.shares) + subgroups * (4 * h.head_dim + 8) + 16 * h.head_dim
         return found if shared <= target.max_shared_bytes - 16 and h.heads <= TICKETS else None

@@ -9,11 +9,12 @@
 // A workgroup of four subgroups of 32 takes 64 queries of one head, a subgroup 16 of them; keys come in tiles of 32.
 // Scores go through shared memory, where two lanes share a row for the online softmax; the output stays in accumulators
 // and is rescaled by a matrix whose rows are constant. Grid: ceil(T / 64) x heads.
-// Needs a half cache, float results, HEAD_DIM % 16 == 0, T % 16 == 0 (of the buffers).
+// Needs a half cache, HEAD_DIM % 16 == 0, T % 16 == 0 (of the buffers).
 layout(local_size_x = 128) in;
 #include "attention.glsl"
 
 layout(std430, binding = 1) writeonly buffer YFloats { float yFloats[]; };
+layout(std430, binding = 1) writeonly buffer YEights { uvec4 yEights[]; };
 
 const uint KEYS = 32u;
 const uint ROW = uint(HEAD_DIM / 8 + 1);  // uvec4 per row of keys, values or queries, one of padding
@@ -23,20 +24,21 @@ const uint WEIGHT_ROW = KEYS / 8u + 1u;   // uvec4
 shared uvec4 tiles[64 * (HEAD_DIM / 8 + 1)];  // the queries at first, then 32 keys and 32 values
 shared float scores[64 * 36];
 shared uvec4 weights[64 * 5];
-shared float factors[4 * 256];  // per subgroup a 16 x 16 matrix whose rows are constant
 
 #define Accumulator coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
+#define HalfAccumulator coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
 #define Left coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
 #define Right coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 
-// The matrix whose row r is `value` of the lanes 2 r and 2 r + 1.
+// The 16 x 16 matrix whose row r is `value` of the lanes 2 r and 2 r + 1; takes the place of the subgroup's scores.
 Accumulator rowsOf(float value) {
-    uint at = gl_SubgroupID * 256u + gl_SubgroupInvocationID * 8u;
-    [[unroll]] for (uint i = 0u; i < 8u; ++i) factors[at + i] = value;
+    uint first = gl_SubgroupID * 16u * SCORE_ROW, at = first + gl_SubgroupInvocationID * 8u;
+    subgroupBarrier();
+    [[unroll]] for (uint i = 0u; i < 8u; ++i) scores[at + i] = value;
     subgroupMemoryBarrierShared();
     subgroupBarrier();
     Accumulator m;
-    coopMatLoad(m, factors, gl_SubgroupID * 256u, 16u, gl_CooperativeMatrixLayoutRowMajor);
+    coopMatLoad(m, scores, first, 16u, gl_CooperativeMatrixLayoutRowMajor);
     subgroupBarrier();
     return m;
 }
@@ -131,6 +133,12 @@ void main() {
     [[unroll]] for (int d = 0; d < HEAD_DIM / 16; ++d) {
         for (int e = 0; e < acc[d].length(); ++e) acc[d][e] *= factor[e];
         uint at = (t * push.heads + head) * uint(HEAD_DIM) + uint(d) * 16u;
-        coopMatStore(acc[d], yFloats, at, push.heads * uint(HEAD_DIM), gl_CooperativeMatrixLayoutRowMajor);
+        uint stride = push.heads * uint(HEAD_DIM);
+        if (Y_HALF != 0) {
+            for (int e = 0; e < acc[d].length(); ++e) acc[d][e] = clamp(acc[d][e], -65504.0, 65504.0);
+            coopMatStore(HalfAccumulator(acc[d]), yEights, at / 8u, stride / 8u, gl_CooperativeMatrixLayoutRowMajor);
+        } else {
+            coopMatStore(acc[d], yFloats, at, stride, gl_CooperativeMatrixLayoutRowMajor);
+        }
     }
 }

@@ -52,6 +52,9 @@ ITEM_BYTES = dict.fromkeys(
 WASTE = 1.05
 """How much larger than its lower bound an arena may be before it is planned anew for the lengths of a recording."""
 
+TICKETS = 1024
+_NO_TICKETS = np.zeros(TICKETS, np.uint32)
+
 PICK = "pick"
 """The label of the dispatch that chooses a token."""
 
@@ -156,10 +159,13 @@ class Lowering:
         return value in self._placed and self._placed[value].half
 
     def wants_half(self, value: Value) -> bool:
-        """Whether every reader takes halves: the input of a matrix product may be stored so, nothing else is."""
+        """Whether every reader takes halves: the input of a matrix product may be stored so, nothing else is.
+
+        Cooperative matrices round it to halves in any case.
+        """
         readers = self.users.get(value, [])
         return (
-            self.target.half_activations
+            (self.target.half_activations or (self.target.matrix and self.rows(value) != 1))
             and bool(readers)
             and value not in self.graph.outputs
             and all(
@@ -241,6 +247,10 @@ class Lowering:
     def weight(self, kind: str, source: Any, name: str, size: int | None = None) -> Window:
         plan = self.book.weight(kind, source, name, size)
         return Window(f"weight:{plan.name}", 0, plan.size, "read")
+
+    def tickets(self) -> Window:
+        """TICKETS words for workgroups to count each other with; 0 before a dispatch, and to be left so after it."""
+        return replace(self.weight("array", _NO_TICKETS, "tickets"), access="update")
 
     def named(self, name: str, size: Expression, access: Any) -> Window:
         """A window of a buffer that the session itself provides: step, ids, picked."""

@@ -21,6 +21,7 @@ MATRIX_FEATURES = (
     "subgroup_size_control",
     "compute_full_subgroups",
 )
+HALF_FEATURES = ("float16", "subgroup_arithmetic")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Target:
     cpu: few cores and slow loads, so that register tiles without communication win.
     texel: read-only operands go through texel buffers where they fit `max_texel_elements`.
     matrix: products of many tokens run on cooperative matrices, 16 x 16 x 16, fp16 operands and fp32 sums.
+    half: products of one token are computed with halves where their weights are 4 or 8 bits wide.
+    subgroup: invocations of a subgroup that a kernel may require, with all subgroups full; 0 where none may be.
+    max_subgroups: subgroups that a workgroup of such a kernel may have.
     half_cache, half_activations: store the KV cache, the inputs of matrix products, as halves; arithmetic is fp32.
     """
 
@@ -45,6 +49,9 @@ class Target:
     alignment: int
     half_cache: bool
     matrix: bool = False
+    half: bool = False
+    subgroup: int = 0
+    max_subgroups: int = 1
     half_activations: bool = False  # measured: no faster on lavapipe, and the larger part of fp16's error
 
     @property
@@ -54,7 +61,7 @@ class Target:
 
     @staticmethod
     def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
-        """The target for a device; "fp16" keeps the KV cache in halves and uses matrices.
+        """The target for a device; "fp16" keeps the KV cache in halves and multiplies halves on a GPU.
 
         Raises InputError for an unknown precision.
         """
@@ -76,7 +83,24 @@ class Target:
             alignment=alignment,
             half_cache=precision == "fp16",
             matrix=precision == "fp16" and not cpu and _has_matrices(info),
+            half=precision == "fp16" and not cpu and has_half_arithmetic(info),
+            subgroup=_subgroup(info),
+            max_subgroups=max(1, limits["max_workgroup_subgroups"]),
         )
+
+
+def has_half_arithmetic(info: DeviceInfo) -> bool:
+    """Whether shaders/linear_half.comp can run."""
+    return all(info.features.get(name, False) for name in HALF_FEATURES)
+
+
+def _subgroup(info: DeviceInfo) -> int:
+    """The size to require: 32 where the device has it, else its largest; 0 where it must not be relied on."""
+    needed = ("subgroup_shuffle", "subgroup_size_control", "compute_full_subgroups")
+    if not all(info.features.get(name, False) for name in needed):
+        return 0
+    least, most = info.limits["min_subgroup_size"], info.limits["max_subgroup_size"]
+    return min(max(32, least), most)
 
 
 def _has_matrices(info: DeviceInfo) -> bool:

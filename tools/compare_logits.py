@@ -28,7 +28,7 @@ from tlite_vk.compile import compile_model
 from tlite_vk.device import open_device
 from tlite_vk.engine import Engine
 from tlite_vk.generate import Model
-from tlite_vk.target import Target
+from tlite_vk.target import Target, has_half_arithmetic
 from tlite_vk.tokenizer import Tokenizer
 
 PROMPTS = (
@@ -52,6 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=200, help="tokens in all, shared by the prompts (default 200)")
     parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="of the KV cache (default fp16)")
     parser.add_argument("--half-activations", action="store_true", help="store inputs of matrix products as halves too")
+    parser.add_argument("--gpu-kernels", action="store_true", help="on a CPU driver: the kernels that GPUs run")
     parser.add_argument("--device", help="an index or a part of the device's name")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     chosen = parser.parse_args()
@@ -104,6 +105,9 @@ class Ours:
     def __init__(self, chosen: argparse.Namespace) -> None:
         device = open_device(chosen.device)
         target = replace(Target.of(device.info, chosen.precision), half_activations=chosen.half_activations)
+        if chosen.gpu_kernels:
+            half = chosen.precision == "fp16" and has_half_arithmetic(device.info)
+            target = replace(target, cpu=False, texel=False, half=half)
         program = compile_model(chosen.model, target, ("decode", "prefill"))
         engine = Engine(device, program, target, capacity=CAPACITY, window=0, chunk=CHUNK)
         self.tokenizer = Tokenizer.load(chosen.model)

@@ -11,6 +11,7 @@ several runs of each dispatch counts.
 from __future__ import annotations
 
 import argparse
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import numpy as np
 from tlite_vk.binding import record
 from tlite_vk.expression import evaluate
 from tlite_vk.generate import Model, load
+
+WARM_UP = 0.5
+"""Seconds; on a device that is slow, `runs` are enough."""
 
 
 def profile(model: Model, entry_name: str, tokens: int, position: int, runs: int) -> dict[str, float]:
@@ -40,9 +44,11 @@ def profile(model: Model, entry_name: str, tokens: int, position: int, runs: int
         names.append(f"{program.kernels[dispatch.kernel].shader}, {place}")
     recording.end()
     best = np.full(len(names), np.inf)
-    for _ in range(runs):
+    started, done = time.perf_counter(), 0
+    while done < runs or time.perf_counter() - started < WARM_UP:  # a GPU that was idle runs slowly at first
         engine.feed(position, [i % program.vocabulary for i in range(tokens)])
         recording.run()
+        done += 1
         best = np.minimum(best, np.diff(recording.timestamps()))
     recording.close()
     totals: dict[str, float] = defaultdict(float)

@@ -90,8 +90,15 @@ uint weightRow(uint base, int r) {
     return min(n, push.outputs - 1u) + (r >= perLane ? push.outputs : 0u);
 }
 
-// Outputs n and n + 1 of token t from their sums; an odd last column has no neighbour.
-void finish(uint t, uint n, vec2 y, vec2 up) {
+// What is added to outputs n and n + 1 of token t; an odd last column has no neighbour.
+vec2 residualPair(uint t, uint n) {
+    if (HAS_RESIDUAL == 0 || n >= push.outputs || t >= push.tokens) return vec2(0.0);
+    uint at = t * push.stride + push.first + n;
+    return vec2(residual[at], n + 1u < push.outputs ? residual[at + 1u] : 0.0);
+}
+
+// Outputs n and n + 1 of token t from their sums and the residual.
+void finish(uint t, uint n, vec2 y, vec2 up, vec2 before) {
     if (n >= push.outputs || t >= push.tokens) return;
     bool both = n + 1u < push.outputs;
     uint column = push.first + n, next = both ? column + 1u : column;
@@ -101,8 +108,8 @@ void finish(uint t, uint n, vec2 y, vec2 up) {
     }
     y = vec2(activate(y.x), activate(y.y));
     if (GATED != 0) y *= up;
+    y += before;
     uint at = t * push.stride + column;
-    if (HAS_RESIDUAL != 0) y += vec2(residual[at], both ? residual[at + 1u] : 0.0);
     if (Y_HALF != 0) {
         result[at >> 1] = packHalves(y.x, y.y);
     } else {
@@ -110,3 +117,5 @@ void finish(uint t, uint n, vec2 y, vec2 up) {
         if (both) result[at + 1u] = floatBitsToUint(y.y);
     }
 }
+
+void finish(uint t, uint n, vec2 y, vec2 up) { finish(t, n, y, up, residualPair(t, n)); }

@@ -15,8 +15,8 @@ def test_lists_devices_for_people_and_for_programs(cli: Cli) -> None:
     assert device["limits"]["max_storage_buffer_range"] >= 1 << 27
     assert device["features"]["subgroup_basic"] is True
     assert device["paths"] == {
-        "kernels": "cpu", "reads": "texel", "arithmetic": "fp32", "prompt_products": "fp32",
-        "activations": "fp32", "kv_cache": "fp16", "lanes": 8,
+        "kernels": "cpu", "reads": "texel", "arithmetic": "fp32", "token_products": "fp32",
+        "prompt_products": "fp32", "activations": "fp32", "kv_cache": "fp16", "lanes": 8,
     }  # fmt: skip
     text = cli("info").out
     for part in ("device 0 (default)", "llvmpipe", "register tiles", "texel buffers", found["cache_folder"]):

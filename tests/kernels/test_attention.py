@@ -17,6 +17,7 @@ from tlite_vk.graph import shape as dims
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.hazards import find_hazards, schedule
+from tlite_vk.kernels.attention import LEAST_KEYS
 from tlite_vk.lower import Book, Lowering
 from tlite_vk.program import Entry, Program
 from tlite_vk.target import Target
@@ -37,16 +38,25 @@ class Case:
     window: int = 0
     capacity: int = 64
     softcap: float = 0.0
+    normed: bool = False
 
     @property
     def columns(self) -> int:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
-    def tables(self, positions: int = 512) -> tuple[Array, Array]:
+    def tables(self, positions: int = 1024) -> tuple[Array, Array]:
         angle = np.arange(positions)[:, None] / 100.0 ** (
             np.arange(max(1, self.rotary // 2)) / max(1, self.rotary // 2)
         )
         return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+    def norms(self) -> tuple[Array, Array]:
+        """Scales of a norm over each head of queries and of keys, [head_dim] each."""
+        d = np.arange(self.head_dim, dtype=np.float32)
+        return 1 + np.sin(d), 2 + np.cos(d)
+
+
+EPSILON = 0.01
 
 
 class Ring:
@@ -105,7 +115,10 @@ def _lower(case: Case, target: Target, book: Book, tokens: int | None) -> Entry:
         "k_offset": q_width,
         "v_offset": q_width + kv_width,
     }
-    inputs: list[Value | None] = [qkv, qkv, qkv, k, v, *((cos, sin) if case.rotary else ())]
+    inputs: list[Value | None] = [qkv, qkv, qkv, k, v, *((cos, sin) if case.rotary else (None, None))]
+    if case.normed:
+        inputs += [constant(f"{n}_norm", scale) for n, scale in zip("qk", case.norms(), strict=True)]
+        attributes = {**attributes, "norm_epsilon": EPSILON}
     node = make_node("RingAttention", inputs, "attention", attributes, output_names=["y", "k_out", "v_out"])
     graph = Graph("ring", [qkv, k, v], [node], node.outputs)
     low = Lowering(graph, target, book, {}, {k: "k", v: "v"}, {qkv: "qkv"}, multiple=target.bucket)
@@ -132,8 +145,11 @@ def reference(qkv: Array, case: Case) -> Array:
     count, d = len(qkv), case.head_dim
     heads = qkv.astype(np.float64).reshape(count, -1, d)
     positions = np.arange(count)
-    q = rotate(heads[:, : case.heads], positions, case)
-    k = rotate(heads[:, case.heads : case.heads + case.kv_heads], positions, case)
+    q, k = heads[:, : case.heads], heads[:, case.heads : case.heads + case.kv_heads]
+    if case.normed:
+        scaled = zip((q, k), case.norms(), strict=True)
+        q, k = (x / np.sqrt((x * x).mean(-1, keepdims=True) + EPSILON) * scale for x, scale in scaled)
+    q, k = rotate(q, positions, case), rotate(k, positions, case)
     v = heads[:, case.heads + case.kv_heads :]
     group = case.heads // case.kv_heads
     k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
@@ -158,6 +174,10 @@ CASES = {
     "wide head": Case(heads=2, kv_heads=1, head_dim=128, rotary=128),
     "widest head": Case(heads=2, kv_heads=2, head_dim=256, rotary=256),
     "softcap": Case(softcap=2.0),
+    "normed, partial": Case(head_dim=24, rotary=16, normed=True),
+    "normed, no rotary": Case(heads=3, kv_heads=3, rotary=0, normed=True),
+    "normed, three heads per key": Case(heads=9, kv_heads=3, head_dim=64, rotary=64, normed=True),
+    "normed, wide": Case(heads=2, kv_heads=1, head_dim=128, rotary=128, normed=True),
     "window": Case(window=7, capacity=7 + 16 - 1),
     "window, wrapped often": Case(window=16, capacity=16 + 16 - 1),
 }
@@ -169,7 +189,7 @@ def device(any_device: Device) -> Device:
     return any_device
 
 
-@pytest.fixture(params=["cpu texel", "cpu", "gpu"])
+@pytest.fixture(params=["cpu texel", "cpu", "gpu", "gpu without subgroups"])
 def target(request: pytest.FixtureRequest, device: Device) -> Iterator[Target]:
     """Each family of kernels, on whatever device is at hand."""
     own = Target.of(device.info, "fp32")
@@ -178,6 +198,7 @@ def target(request: pytest.FixtureRequest, device: Device) -> Iterator[Target]:
         "cpu texel": replace(own, cpu=True, texel=texel),
         "cpu": replace(own, cpu=True, texel=False),
         "gpu": replace(own, cpu=False, texel=False),
+        "gpu without subgroups": replace(own, cpu=False, texel=False, subgroup=0),
     }[request.param]
 
 
@@ -206,18 +227,32 @@ def test_half_cache_is_close(device: Device, target: Target, fused: bool) -> Non
     assert np.abs(np.concatenate(got) - reference(qkv, case)).max() < 5e-3
 
 
-def test_long_decode_covers_several_tiles(device: Device, target: Target) -> None:
+@pytest.mark.parametrize("half", [True, False])
+def test_long_decode_covers_several_tiles_and_shares(device: Device, target: Target, half: bool) -> None:
     case = Case(heads=4, kv_heads=2, head_dim=32, rotary=32, capacity=1100)
     rng = np.random.default_rng(9)
-    qkv = rng.standard_normal((240, case.columns)).astype(np.float32)
+    count = 2 * LEAST_KEYS + 70
+    qkv = rng.standard_normal((count, case.columns)).astype(np.float32)
+    ring = Ring(device, case, replace(target, half_cache=half))
+    for at in range(0, count - 2, 64):
+        ring.step(qkv[at : min(at + 64, count - 2)], at, 64)
+    got = [ring.step(qkv[i : i + 1], i, 1) for i in (count - 2, count - 1)]
+    assert np.abs(np.concatenate(got) - reference(qkv, case)[-2:]).max() < (2e-3 if half else 2e-5)
+
+
+def test_shares_of_a_ring_that_has_wrapped(device: Device, target: Target) -> None:
+    window = 2 * LEAST_KEYS + 5
+    case = Case(heads=2, kv_heads=1, head_dim=16, window=window, capacity=window + 64 - 1)
+    count = case.capacity + 101
+    qkv = np.random.default_rng(12).standard_normal((count, case.columns)).astype(np.float32)
     ring = Ring(device, case, target)
-    for at in range(0, 239, 64):
-        ring.step(qkv[at : min(at + 64, 239)], at, 64)
-    got = ring.step(qkv[239:], 239, 1)
-    assert np.abs(got - reference(qkv, case)[239:]).max() < 2e-5
+    for at in range(0, count - 1, 64):
+        ring.step(qkv[at : min(at + 64, count - 1)], at, 64)
+    got = ring.step(qkv[-1:], count - 1, 1)
+    assert np.abs(got - reference(qkv, case)[-1:]).max() < 2e-5
 
 
-@pytest.mark.parametrize("head_dim", [16, 64, 80, 128])
+@pytest.mark.parametrize("head_dim", [16, 64, 80, 128, 256])
 @pytest.mark.parametrize("window", [0, 50])
 def test_cooperative_matrices(device: Device, head_dim: int, window: int) -> None:
     """Where the device has them (a GPU: TLITE_VK_TEST_DRIVER=system); the cache and all operands are halves."""

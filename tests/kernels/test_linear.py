@@ -17,7 +17,7 @@ from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.graph.shape import symbol
 from tlite_vk.lower import Book, Lowering
 from tlite_vk.session import Session
-from tlite_vk.target import Target
+from tlite_vk.target import Target, has_half_arithmetic
 
 Array = npt.NDArray[Any]
 FORMATS = (
@@ -111,20 +111,84 @@ def test_a_weight_larger_than_a_storage_range_is_split(any_device: Device, activ
     check(any_device, linear_graph(weight, activation=activation, extras=True, tokens=1), 1, max_storage_range=600)
 
 
+def half_target(device: Device) -> Target:
+    """A GPU's target with half arithmetic, on whatever device is at hand; skips where it has none."""
+    if not has_half_arithmetic(device.info):
+        pytest.skip("this device has no half arithmetic")
+    return replace(Target.of(device.info, "fp32"), cpu=False, texel=False, half=True)
+
+
+HALF_FORMS = ("e0m4_affine", "e0m4_symmetric", "e0m4_signed", "e0m4_zero_point", "e0m4_group64", "int8")
+
+
+@pytest.mark.parametrize("form", HALF_FORMS)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 64), (65, 128), (258, 1024)])
+@pytest.mark.parametrize("norm", [True, False])
+def test_half_arithmetic(any_device: Device, form: str, rows: int, columns: int, norm: bool) -> None:
+    target = half_target(any_device)
+    weight = make_weight(form, rows, columns, np.random.default_rng(11))
+    for changes in ({}, {"max_shared_bytes": 4096, "max_invocations": 128}):  # the row in one piece; in several
+        check(any_device, linear_graph(weight, extras=True, norm=norm, tokens=1), 1, 4e-3, target=target, **changes)
+
+
+@pytest.mark.parametrize("form", ["e0m4_affine", "e0m4_symmetric"])
+def test_half_arithmetic_gated(any_device: Device, form: str) -> None:
+    weight = make_weight(form, 140, 96, np.random.default_rng(12))
+    graph = linear_graph(weight, activation="swiglu", extras=True, norm=True, tokens=1)
+    check(any_device, graph, 1, 4e-3, target=half_target(any_device))
+
+
+def test_large_values_do_not_overflow_half_arithmetic(any_device: Device) -> None:
+    """An input of 3065, as SmolLM2 has before a down projection, times the largest code, over eight products."""
+    weight = make_weight("e0m4_affine", 8, 64, np.random.default_rng(13))
+    graph = linear_graph(weight, tokens=1)
+    x = np.full((1, 64), 3065.0, np.float32)
+    got = Session(graph, any_device, target=half_target(any_device)).run({"x": x})["y"]
+    want = evaluate(graph, {"x": x})["y"]
+    assert np.abs(got - want).max() <= 2e-3 * np.abs(want).max() + 1.0
+
+
+def test_half_arithmetic_is_used_only_where_offered(device: Device) -> None:
+    for half, form, want in ((True, "int8", True), (True, "float16", False), (False, "int8", False)):
+        graph = linear_graph(make_weight(form, 64, 64, np.random.default_rng(8)), tokens=1)
+        target = replace(Target.of(device.info, "fp16"), cpu=False, half=half)
+        low = Lowering(graph, target, Book(False), {}, {}, {graph.inputs[0]: "x"})
+        low.run()
+        assert low.book.kernels[0].shader.startswith("linear_half") == want
+
+
 @pytest.mark.parametrize("form", ["e0m4_affine", "e0m4_symmetric", "int8", "float16"])
 @pytest.mark.parametrize("activation", ["", "swiglu"])
-def test_cooperative_matrices(device: Device, form: str, activation: str) -> None:
+@pytest.mark.parametrize(("rows", "columns"), [(288, 160), (4128, 192), (19232, 64)])  # each size of tile
+def test_cooperative_matrices(device: Device, form: str, activation: str, rows: int, columns: int) -> None:
     """Where the device has them (a GPU: TLITE_VK_TEST_DRIVER=system); operands are halves: so is the tolerance."""
     target = Target.of(device.info, "fp16")
     if not target.matrix:
         pytest.skip("this device has no cooperative matrices")
-    weight = make_weight(form, 288, 160, np.random.default_rng(8))
-    for tokens in (16, 48, 144, 272):
+    weight = make_weight(form, rows, columns, np.random.default_rng(8))
+    for tokens in (16, 48, 144, 272) if rows < 1000 else (144,):
         node = linear_graph(weight, activation=activation, tokens=tokens).nodes[0]
-        x = Value("x", "float32", (tokens, 160))
+        x = Value("x", "float32", (tokens, columns))
         residual = Value("residual", "float32", node.output.dims)
         fused = make_node("Linear", [x, weight, None, residual], "y", node.attributes)
         check(device, Graph("linear", [x, residual], [fused], [fused.output]), tokens, tolerance=4e-3, target=target)
+
+
+def test_halves_between_cooperative_matrices(device: Device) -> None:
+    """What only matrix products read is stored as halves: norm, gated product, product."""
+    target = Target.of(device.info, "fp16")
+    if not target.matrix:
+        pytest.skip("this device has no cooperative matrices")
+    rng = np.random.default_rng(9)
+    x = Value("x", "float32", (48, 128))
+    scale = constant("scale", rng.uniform(0.5, 2, 128).astype(np.float32))
+    norm = make_node("RMSNorm", [x, scale], "n", {"epsilon": 1e-5})
+    weight = make_weight("e0m4_affine", 320, 128, rng)
+    weight.name = "w_up"
+    up = make_node("Linear", [norm.output, weight], "u", {"activation": "swiglu"})
+    down = make_node("Linear", [up.output, make_weight("e0m4_symmetric", 64, 160, rng)], "y")
+    graph = Graph("mlp", [x], [norm, up, down], [down.output])
+    check(device, graph, 48, tolerance=4e-3, target=target)
 
 
 def test_cooperative_matrices_are_used_only_where_offered(device: Device) -> None:

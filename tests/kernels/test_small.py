@@ -55,29 +55,34 @@ def test_embedding_is_exact_and_splits_large_tables(any_device: Device, form: st
     np.testing.assert_allclose(got[0], table[picked[0]], atol=tolerance * float(np.abs(table).max()), rtol=0)
 
 
-def choose(device: Device, logits: np.ndarray[Any, Any], lanes: int) -> tuple[int, list[int], int]:
+def choose(device: Device, logits: np.ndarray[Any, Any], lanes: int, groups: int = 1) -> tuple[int, list[int], int]:
     """Run argmax on logits; returns (the next token id, step parameters, what was appended to the list)."""
     rows = len(logits)
     x, step = device.buffer(4 * rows), device.buffer(256)
     ids, picked = device.buffer(256), device.buffer(4 * PICKED)
     x.write(logits.astype(np.float32))
     step.write(np.array([10, 3, 2, 0], np.uint32))
-    kinds = ["storage"] * 4
+    found, tickets = device.buffer(256), device.buffer(256)
+    tickets.write(np.zeros(64, np.uint32))
+    kinds = ["storage"] * 6
     pipeline = device.pipeline(spirv.load("argmax"), kinds, specialization={0: lanes}, push_bytes=8)
     recording = device.recording()
-    windows = [(x, 0, 4 * rows), (ids, 0, 4), (picked, 0, 4 * PICKED), (step, 0, 16)]
-    recording.dispatch(pipeline, windows, (1, 1, 1), np.array([rows, PICKED], np.uint32).tobytes())
+    windows = [(x, 0, 4 * rows), (ids, 0, 4), (picked, 0, 4 * PICKED), (step, 0, 16), (found, 0, 256), (tickets, 0, 4)]
+    recording.dispatch(pipeline, windows, (groups, 1, 1), np.array([rows, PICKED], np.uint32).tobytes())
     recording.end()
     recording.run()
+    assert not tickets.read(4).any()
     parameters = step.read(16).view(np.uint32).tolist()
     return int(ids.read(4).view(np.uint32)[0]), parameters, int(picked.read(12).view(np.uint32)[2])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 255, 1000])
-@pytest.mark.parametrize("lanes", [1, 5, 64])
-def test_argmax_takes_the_first_of_the_largest_and_advances(any_device: Device, rows: int, lanes: int) -> None:
+@pytest.mark.parametrize(("lanes", "groups"), [(1, 1), (5, 1), (64, 1), (4, 3), (64, 32)])
+def test_argmax_takes_the_first_of_the_largest_and_advances(
+    any_device: Device, rows: int, lanes: int, groups: int
+) -> None:
     logits = np.round(np.random.default_rng(rows).standard_normal(rows) * 2)  # many equal ones
-    token, step, appended = choose(any_device, logits, lanes)
+    token, step, appended = choose(any_device, logits, lanes, groups)
     assert token == appended == int(np.argmax(logits))
     assert step == [13, 1, 3, 0]
 

@@ -61,6 +61,7 @@ def paths(target: Target) -> dict[str, Any]:
         "kernels": "cpu" if target.cpu else "gpu",
         "reads": "texel" if target.texel else "storage",
         "arithmetic": "fp32",
+        "token_products": "fp16" if target.half else "fp32",
         "prompt_products": "fp16" if target.matrix else "fp32",
         "activations": "fp16" if target.half_activations else "fp32",
         "kv_cache": "fp16" if target.half_cache else "fp32",
@@ -93,6 +94,6 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("matrix shapes", ", ".join(sorted(shapes)) or "none"),
         ("kernels", _PATHS["kernels", chosen["kernels"]]),
         ("weights", f"{_PATHS['reads', chosen['reads']]}, {chosen['arithmetic']} arithmetic"),
-        ("prompts", f"products in {chosen['prompt_products']}"),
+        ("products", f"{chosen['token_products']} for one token, {chosen['prompt_products']} for a prompt"),
         ("KV cache", f"{chosen['kv_cache']} (fp32 with --precision fp32)"),
     ]

@@ -10,7 +10,7 @@ import typer
 
 
 class PrecisionName(StrEnum):
-    """How the KV cache is stored, and whether a GPU's cooperative matrices may multiply halves."""
+    """How the KV cache is stored, and whether a GPU may multiply halves."""
 
     fp16 = "fp16"
     fp32 = "fp32"
@@ -38,7 +38,7 @@ Precision = Annotated[
     PrecisionName,
     typer.Option(
         rich_help_panel=DEVICE_PANEL,
-        help="fp16: a KV cache in halves, and cooperative matrices for prompts where there are.",
+        help="fp16: a KV cache in halves, and products of halves on GPUs that have them.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]

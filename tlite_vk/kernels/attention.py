@@ -10,12 +10,18 @@ from tlite_vk.errors import ModelError
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.shape import Dim
-from tlite_vk.lower import Lowering, lowers
+from tlite_vk.lower import TICKETS, Lowering, lowers
 from tlite_vk.program import Window
+from tlite_vk.target import Target
 
 STEP_BYTES = 16
+_NORM_BYTES = 68
+"""Shared memory for the norm of one head: 16 partial sums and the result (shaders/lib/attention.glsl)."""
 UNROLLED = 192
 """Elements of query rows that an invocation of attention_lane keeps in registers: larger code compiles for minutes."""
+
+LANES, WORKGROUPS, LEAST_KEYS = 512, 256, 256
+"""Of attention_split: lanes of a workgroup, workgroups in all, keys that are worth a workgroup (record 8)."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,9 @@ def _heads_per_group(low: Lowering, h: _Heads, fused: bool, lanes: int) -> int:
     group = h.heads // h.kv_heads
     most = max(1, UNROLLED // h.head_dim) if low.target.cpu else 1 if fused else 8
     if low.target.cpu and fused:
-        per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim)
-        most = min(most, max(1, (low.target.max_shared_bytes - 8 * h.head_dim) // per_head))
+        per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim) + _NORM_BYTES
+        rest = 8 * h.head_dim + _NORM_BYTES
+        most = min(most, max(1, (low.target.max_shared_bytes - rest) // per_head))
     return max(d for d in range(1, group + 1) if group % d == 0 and d <= most)
 
 
@@ -99,6 +106,7 @@ def ring_attention(low: Lowering, node: Node) -> None:
     half = int(low.book.half_states)
     rotated = low.scratch(f"{node.name}/q", dims.multiply(tokens, h.heads * h.head_dim * 4))
     lanes = 32 if h.head_dim >= 64 else 8
+    side = 1 if low.target.cpu else min(8, low.target.max_invocations // lanes)  # small workgroups cost a GPU much
     storage = [
         low.read(q),
         low.read(k),
@@ -112,7 +120,7 @@ def ring_attention(low: Lowering, node: Node) -> None:
     low.emit(
         "rotary_cache",
         [(w, "storage") for w in storage],
-        (dims.ceil_div(h.head_dim // 2, lanes), h.heads + 2 * h.kv_heads, tokens),
+        (dims.ceil_div(h.head_dim // 2, lanes), dims.ceil_div(h.heads + 2 * h.kv_heads, side), tokens),
         [
             h.heads,
             h.kv_heads,
@@ -124,7 +132,7 @@ def ring_attention(low: Lowering, node: Node) -> None:
             *h.offsets,
             h.norm_epsilon,
         ],
-        {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half, 5: int(h.normed)},
+        {0: lanes, 1: h.head_dim, 2: h.rotary, 3: h.interleaved, 4: half, 5: side, 6: int(h.normed)},
         f"{node.name}/rotary_cache",
     )
     _attend(low, node, h, rotated[1], tokens)
@@ -179,7 +187,7 @@ def _group_lanes(low: Lowering, h: _Heads, fused: bool) -> int:
 
 def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
     """Keys per tile: a multiple of the lanes, up to 4 of them, that fits shared memory beside the rest."""
-    rest = heads * (h.head_dim + 3 * lanes) * 4 + 2 * h.head_dim * 4
+    rest = heads * (h.head_dim + 3 * lanes) * 4 + 2 * h.head_dim * 4 + (heads + 1) * _NORM_BYTES
     room = (low.target.max_shared_bytes - rest) // (4 * heads * lanes)
     if room < 1:
         raise ModelError(
@@ -189,15 +197,14 @@ def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
     return lanes * min(4, room)
 
 
-def _matrices_serve(low: Lowering, h: _Heads, tokens: Dim, half_out: bool) -> bool:
+def _matrices_serve(low: Lowering, h: _Heads, tokens: Dim) -> bool:
     """Whether shaders/attention_matrix.comp can run; see there for what it needs."""
-    shared = 16 * 64 * (h.head_dim // 8 + 1) + 4 * 64 * 36 + 16 * 64 * 5 + 4 * 1024
+    shared = 16 * 64 * (h.head_dim // 8 + 1) + 4 * 64 * 36 + 16 * 64 * 5
     whole = (tokens if isinstance(tokens, int) else low.multiple) % 16 == 0
     return (
         low.target.matrix
         and whole
         and low.book.half_states
-        and not half_out
         and h.head_dim % 16 == 0
         and shared <= low.target.max_shared_bytes
     )
@@ -210,9 +217,9 @@ def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> Non
     lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h, False)
     push = [*_push(low, node, h, tokens, 1, h.heads * h.head_dim)]
     push[7:10] = [0, 0, 0]
-    if _matrices_serve(low, h, tokens, half_out):
+    if _matrices_serve(low, h, tokens):
         windows = [(w, "storage") for w in (q, out, step, k_cache, v_cache)]
-        spec = {1: h.head_dim, 5: 1, 7: int(h.softcap != 0.0)}
+        spec = {1: h.head_dim, 5: 1, 6: int(half_out), 7: int(h.softcap != 0.0)}
         low.emit(
             "attention_matrix", windows, (dims.ceil_div(tokens, 64), h.heads), push, spec, node.name, subgroup_size=32
         )
@@ -237,7 +244,61 @@ def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> Non
     )
 
 
+@dataclass(frozen=True)
+class _Split:
+    """How shaders/attention_split.comp runs: lanes that share a key, subgroups of a workgroup, shares of the cache."""
+
+    share: int
+    subgroups: int
+    shares: int
+
+    @staticmethod
+    def of(target: Target, h: _Heads) -> _Split | None:
+        """None where the device cannot run it."""
+        share = 1 << (h.head_dim // 8 - 1).bit_length()
+        if target.cpu or target.max_storage_buffers < 10 or not target.subgroup or target.subgroup % share:
+            return None
+        subgroups = min(max(1, min(LANES, target.max_invocations) // target.subgroup), target.max_subgroups)
+        found = _Split(share, subgroups, max(1, min(64, WORKGROUPS // h.heads)))
+        shared = 4 * (h.head_dim + found.shares) + subgroups * (4 * h.head_dim + 8) + 16 * h.head_dim + 2 * _NORM_BYTES
+        return found if shared <= target.max_shared_bytes - 16 and h.heads <= TICKETS else None
+
+
+def _split(low: Lowering, node: Node, h: _Heads, split: _Split) -> None:
+    """One token over a long cache: several workgroups for each head."""
+    q, k, v, k_cache, v_cache = (node.input(i) for i in range(5))
+    table, positions = rotary_table(low, node)
+    half_out = low.wants_half(node.output)
+    lanes = split.subgroups * low.target.subgroup
+    partial = low.scratch(f"{node.name}/shares", h.heads * split.shares * (h.head_dim + 2) * 4)[0]
+    windows = [
+        low.read(q),
+        low.write(node.output, half_out),
+        low.named("step", STEP_BYTES, "read"),
+        *(low.update(c) for c in (k_cache, v_cache)),
+        *(low.read(s) for s in (k, v)),
+        table,
+        _with_access(partial, "update"),
+        low.tickets(),
+    ]
+    spec = _common(low, h, half_out, lanes, 1)
+    spec |= {8: split.subgroups, 9: lanes, 10: split.shares, 11: split.share, 12: LEAST_KEYS}
+    low.emit(
+        "attention_split",
+        [(w, "storage") for w in windows],
+        (split.shares, h.kv_heads, h.heads // h.kv_heads),
+        _push(low, node, h, 1, positions, low.columns(q)),
+        spec,
+        node.name,
+        subgroup_size=low.target.subgroup,
+    )
+
+
 def _fused(low: Lowering, node: Node, h: _Heads) -> None:
+    split = _Split.of(low.target, h)
+    if split is not None:
+        _split(low, node, h, split)
+        return
     q, k, v, k_cache, v_cache = (node.input(i) for i in range(5))
     table, positions = rotary_table(low, node)
     half_out = low.wants_half(node.output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.lower import PICK, Lowering, lowers
@@ -51,10 +53,14 @@ def last_row(low: Lowering, node: Node) -> None:
 def argmax(low: Lowering, logits: Value) -> None:
     """Append the greedy choice over the last axis of logits [1, V] (see shaders/argmax.comp)."""
     lanes = low.target.lanes if low.target.cpu else min(256, low.target.max_invocations)
+    groups = 1 if low.target.cpu else max(1, min(64, low.columns(logits) // (4 * lanes)))
+    found = replace(low.scratch(PICK, 8 * groups)[0], access="update")
     windows = [
         low.read(logits),
         low.named("ids", ["*", 4, "T"], "write"),
         low.named("picked", 4 * PICKED, "update"),
         low.named("step", STEP_BYTES, "update"),
+        found,
+        low.tickets(),
     ]
-    low.emit("argmax", [(w, "storage") for w in windows], (1,), [low.columns(logits), PICKED], {0: lanes}, PICK)
+    low.emit("argmax", [(w, "storage") for w in windows], (groups,), [low.columns(logits), PICKED], {0: lanes}, PICK)

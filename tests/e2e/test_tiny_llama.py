@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError, ModelError
 from tlite_vk.generate import Model, load
+from tlite_vk.target import Target, has_half_arithmetic
 
 Make = Callable[..., tuple[Path, Path]]
 
@@ -102,6 +104,22 @@ def test_the_ring_past_its_wrap(any_device: Device, make: Make, chunks: list[int
     with load(path, device=any_device, precision="fp32", chunk=8, window=16) as model:
         assert model.engine.capacity == 16 + 8 - 1 < sum(chunks)
         check(model, source, chunks, window=16)
+
+
+def test_the_kernels_of_gpus(any_device: Device, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half arithmetic where there is, attention in shares, the choice of a token by several workgroups."""
+    own = Target.of(any_device.info, "fp16")
+    gpu = replace(own, cpu=False, texel=False, half=has_half_arithmetic(any_device.info))
+    monkeypatch.setattr(Target, "of", staticmethod(lambda info, precision="fp16": gpu))
+    source, path = make(kind=Kind.Q4_0, embedding=Kind.Q8_0, vocab=2600)
+    ids = random_ids(20, 2600)
+    with load(path, device=any_device, chunk=16) as model:
+        check(model, source, [20, 1, 1, 1], tolerance=0.03)
+        chosen = list(model.generate_tokens(ids, max_tokens=6))
+        model.prefill(ids, pick=False)
+        for position, token in enumerate(chosen, len(ids)):
+            assert token == int(model.engine.logits()[0].argmax())
+            model.prefill([token], start=position, pick=False)
 
 
 def test_half_cache_stays_close(device: Device, make: Make) -> None:

@@ -6,6 +6,7 @@ patterns that exporters write around norms and softmax look the same for every t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from .infer import infer
 from .ir import Graph, Node, Value
 from .ops.dtypes import from_onnx
 
+log = logging.getLogger(__name__)
+
 OTHER = frozenset({"float16", "bfloat16", "float64"})
 _FLOAT = 1  # ONNX's number of float32
 _TYPES = ("to", "dtype", "output_dtype", "softmax_precision")  # attributes that name an element type
@@ -22,8 +25,10 @@ _TYPES = ("to", "dtype", "output_dtype", "softmax_precision")  # attributes that
 
 def in_single_precision(graph: Graph) -> Graph:
     """The shaped graph in float32, and in `narrow` what type each output has in the file."""
-    if not any(v.dtype in OTHER for n in graph.nodes for v in n.outputs):
+    found = sorted({v.dtype for n in graph.nodes for v in n.outputs} & OTHER)
+    if not found:
         return graph
+    log.info("%s: values of type %s are computed in float32", graph.name, " and ".join(found))
     values: dict[Value, Value] = {}
 
     def single(value: Value) -> Value:

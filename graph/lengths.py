@@ -41,7 +41,7 @@ def _extended(graph: Graph, node: Node) -> list[tuple[Value, Dim]]:
     if node.domain == "" and node.op == "Concat" and len(node.inputs) == 2:
         past, new = node.input(0), node.input(1)
         axis = node.attributes.get("axis", 0)
-        if past in graph.inputs and len(past.dims) == 4 and axis in (2, -2):
+        if past in graph.inputs and node.output in graph.outputs and len(past.dims) == 4 and axis in (2, -2):
             return [(past, new.dims[2])]
     if node.domain == "" and node.op == "Attention":
         found = [node.optional(i) for i in (4, 5)]

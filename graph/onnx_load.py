@@ -226,7 +226,7 @@ class _Loader:
         result: set[tuple[str, int]] = set()
         for node in self.proto.graph.node:
             for i, name in enumerate(node.input):
-                if node.op_type == "Concat" and i == 0 and len(node.input) > 1:
+                if node.op_type == "Concat" and i == 0:  # one input alone: an exporter leaves that behind
                     result.add((name, next((int(a.i) for a in node.attribute if a.name == "axis"), 0)))
                 elif (node.op_type, i) in _PAST_INPUTS:
                     result.add((name, _PAST_INPUTS[node.op_type, i]))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import Dim, Shape, equal, is_constant, multiply
+from tlite_vk.graph.shape import Dim, Shape, equal, multiply
 
 from .polynomial import ONE, ZERO, Atoms, Polynomial, never_negative, number
 
@@ -217,10 +216,7 @@ def _concat(atoms: Atoms, node: Node, output: int, index: Index) -> Place | None
     return None
 
 
-def is_constant_shape(value: Value) -> bool:
-    return value.shape is not None and is_constant(value.shape)
-
-
-def axes_of(value: Any, rank: int) -> list[int] | None:
+def axes_of(value: Value | None, rank: int) -> list[int] | None:
+    """A constant vector of axes, counted from the front."""
     found = _numbers(value)
     return None if found is None else [a % rank for a in found]

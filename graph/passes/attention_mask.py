@@ -13,7 +13,7 @@ import numpy as np
 
 from tlite_vk.graph.elements.formula import FALSE, TRUE, Element, Formula, Select, both, either, negated
 from tlite_vk.graph.elements.moves import broadcast
-from tlite_vk.graph.elements.polynomial import ZERO, Atom, Polynomial, never_negative
+from tlite_vk.graph.elements.polynomial import Atom, never_negative
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.shape import add
@@ -121,6 +121,3 @@ def _padding(rewriter: Rewriter, node: Node, atom: Atom) -> Value:
     made.append(rewriter.make("Unsqueeze", [value, axes], node, domain="", name=f"{value.name}.keys"))
     rewriter.insert_before(node, made)
     return made[-1].output
-
-
-__all__ = ["ZERO", "AttentionMask", "Mask", "Polynomial", "read_mask"]

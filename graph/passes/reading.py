@@ -6,7 +6,6 @@ import numpy as np
 
 from tlite_vk.graph.elements.formula import Formula
 from tlite_vk.graph.elements.moves import Index, Place
-from tlite_vk.graph.elements.polynomial import ONE, ZERO, Polynomial, number
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import INDICES
@@ -153,6 +152,3 @@ def _transposed(rewriter: Rewriter, like: Node, value: Value) -> Value:
     node = rewriter.make("Transpose", [value], like, {"perm": [0, 2, 1, 3]}, domain="")
     rewriter.insert_before(like, [node])
     return node.output
-
-
-__all__ = ["ONE", "ZERO", "Polynomial", "as_heads", "columns_offset", "number", "reader_of", "scaled_source"]

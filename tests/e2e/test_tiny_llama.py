@@ -249,12 +249,27 @@ def test_scores_are_log_likelihoods(device: Device, make: Make) -> None:
         np.testing.assert_allclose(scorer.score(ids), want, atol=2e-3)
 
 
-def test_a_head_that_cannot_be_cut_to_the_last_row_is_refused(device: Device, make: Make) -> None:
-    _, path = make(kind=Kind.F32)
+def behind_the_head(path: Path, op: str, **attributes: Any) -> None:
+    """Put an operator behind the logits of a model."""
     model = onnx.load(path, load_external_data=False)
     for node in model.graph.node:
         node.output[:] = ["raw" if name == "logits" else name for name in node.output]
-    model.graph.node.append(onnx.helper.make_node("Tanh", ["raw"], ["logits"], name="softcap"))
+    model.graph.node.append(onnx.helper.make_node(op, ["raw"], ["logits"], name="behind", **attributes))
     onnx.save(model, path)
+
+
+def test_a_soft_cap_behind_the_head_changes_no_greedy_token(device: Device, make: Make) -> None:
+    _, path = make(kind=Kind.F32)
+    ids = random_ids(20)
+    with load(path, device=device) as model:
+        want = list(model.generate_tokens(ids, max_tokens=8))
+    behind_the_head(path, "Tanh")
+    with load(path, device=device) as model:
+        assert list(model.generate_tokens(ids, max_tokens=8)) == want
+
+
+def test_a_head_that_cannot_be_cut_to_the_last_row_is_refused(device: Device, make: Make) -> None:
+    _, path = make(kind=Kind.F32)
+    behind_the_head(path, "LogSoftmax", axis=-1)
     with pytest.raises(ModelError, match="last row"):
         load(path, device=device)

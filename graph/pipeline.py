@@ -135,7 +135,7 @@ def _check_rings(graph: Graph, report: Report) -> None:
     """Raise GraphError unless every attention became a ring: a step sees earlier tokens through rings only."""
     left = [n.name for n in graph.nodes if n.op == "Attention"]
     if left or not any(n.op == "RingAttention" for n in graph.nodes):
-        rules = (Unpadded.name, RingAttention.name)
+        rules = (AttentionMask.name, Unpadded.name, RingAttention.name)
         reasons = {f.node: f.detail for f in reversed(report.rejections()) if f.rule in rules}  # the first one counts
         why = f"{left[0]}: {reasons.get(left[0], 'unknown')}" if left else "it has no attention over a cache"
         raise GraphError(f"this model cannot generate with a cache ({why})")

@@ -7,10 +7,11 @@ from collections.abc import Collection
 import numpy as np
 
 from .ir import Graph, Node, Value
-from .shape import Dim, Symbol, equal_shapes, is_expression, symbols
+from .shape import Dim, Shape, Symbol, equal, equal_shapes, is_expression, product, symbols
 
 _FUSED = frozenset({"Linear", "RMSNorm", "Embedding", "PositionEmbedding", "RingAttention", "RotaryAngles", "LastRow"})
-_MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity"})
+_MOVES = frozenset({"Transpose", "Squeeze", "Unsqueeze", "Expand", "Identity"})
+_SHAPED = frozenset({"Reshape", "Expand", "ConstantOfShape"})  # which take a shape
 _ALONG_AXIS = frozenset({"Slice", "Split", "Concat", "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
 _ELEMENTWISE = """
     Abs Acos Acosh Add And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip
@@ -25,11 +26,19 @@ _REDUCES = ("Reduce", "ArgM", "LpNorm")
 def mixes_rows(graph: Graph, tokens: Symbol) -> str:
     """What lets rows see each other, in words, or "" where nothing does. tokens: the symbol of their number."""
     for node in graph.nodes:
+        why = "depends on the number of rows" if _counts_rows(node, tokens) else ""
         if any(tokens in symbols(d) for v in node.outputs for d in v.dims) or _reads_rows(node, tokens):
-            why = _mixes(node, tokens)
-            if why:
-                return f"{node} {why}"
+            why = why or _mixes(node, tokens)
+        if why:
+            return f"{node} {why}"
     return ""
+
+
+def _counts_rows(node: Node, tokens: Symbol) -> bool:
+    """Whether the node computes with the number of rows, other than to give a result its shape."""
+    if node.op in _SHAPED and not node.domain:
+        return False
+    return any(tokens in symbols(d) for v in node.inputs if v is not None for d in content(v))
 
 
 def _reads_rows(node: Node, tokens: Symbol) -> bool:
@@ -39,6 +48,8 @@ def _reads_rows(node: Node, tokens: Symbol) -> bool:
 def _mixes(node: Node, tokens: Symbol) -> str:
     if node.domain == "tlite":
         return "" if node.op in _FUSED else "is not known to keep rows apart"
+    if node.op in ("Reshape", "Flatten") and not node.domain:
+        return "" if _keeps_rows(node.input(0).dims, node.output.dims, tokens) else "mixes rows and columns"
     if node.op in _MOVES:
         return ""
     if node.op in _ALONG_AXIS or node.op.startswith(_REDUCES):
@@ -51,8 +62,6 @@ def _mixes(node: Node, tokens: Symbol) -> str:
         )
     if node.op == "Pad":
         return "" if _pads_elsewhere(node, tokens) else "adds rows"
-    if any(tokens in symbols(d) for v in node.inputs if v is not None for d in content(v)):
-        return "depends on the number of rows"
     apart = node.op in _APART and all(v is None or _fits(v.dims, node.output.dims) for v in node.inputs)
     return "" if apart else "is not known to keep rows apart"
 
@@ -74,6 +83,17 @@ def content(value: Value) -> list[Dim]:
     if value.content is None:
         return []
     return [d for d in value.content.reshape(-1).tolist() if is_expression(d)]
+
+
+def _keeps_rows(before: Shape, after: Shape, tokens: Symbol) -> bool:
+    """Whether a reshape leaves each row's elements together: as many of them follow the axis of rows."""
+    behind: list[Dim] = []
+    for dims in (before, after):
+        axes = [i for i, d in enumerate(dims) if tokens in symbols(d)]
+        if len(axes) != 1:
+            return False
+        behind.append(product(dims[axes[0] + 1 :]))
+    return equal(behind[0], behind[1])
 
 
 def _fits(dims: tuple[Dim, ...], wide: tuple[Dim, ...]) -> bool:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support.graphs import Builder
+from support.graphs import Builder, random_inputs
 from support.kernels import check
 
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError, ModelError
+from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.ir import Graph, Value
 from tlite_vk.session import Session
 
@@ -162,3 +163,16 @@ def test_inputs_that_do_not_fit(device: Device) -> None:
     ):
         with pytest.raises(InputError, match=re.escape(text)):
             session.run(given)
+
+
+def test_an_operand_whose_length_may_be_1_is_broadcast(any_device: Device) -> None:
+    """Its extent is Min(S, T) to the compiler; a graph that is right has T there, or 1."""
+    b = Builder()
+    x, m = b.input("x", "B", "T", 4), b.input("m", "B", "S")
+    length = b.node("Slice", b.node("Shape", x), b.constant(np.asarray([1])), b.constant(np.asarray([2])))
+    cut = b.node("Slice", m, b.constant(np.asarray([0])), length, b.constant(np.asarray([1])))
+    graph = b.graph(b.node("Add", b.node("ReduceSum", x, b.constant(np.asarray([2])), keepdims=0), cut, name="y"))
+    session = Session(graph, any_device)
+    for rows, columns in ((3, 5), (4, 4), (5, 1)):
+        inputs = random_inputs(graph, {"B": 2, "T": rows, "S": columns})
+        np.testing.assert_allclose(session.run(inputs)["y"], evaluate(graph, inputs)["y"], rtol=1e-6)

@@ -28,7 +28,8 @@ class Workload:
     def weight_bytes(self) -> int:
         """Bytes of weights that one decode step reads."""
         plans = {f"weight:{p.name}": p for p in self.program.weights if p.kind != "rotary"}
-        read = {w.buffer for d in self._products(self.program.entries["decode"].dispatches) for w in d.windows}
+        dispatches = self._products(self.program.entries["decode"].dispatches)
+        read = {w.buffer for d in dispatches for w in d.windows if w.access == "read"}  # tickets are updated
         return sum(plans[name].size for name in read & plans.keys())
 
     def decode_bytes(self, cached: float, window: int = 0) -> float:

@@ -126,3 +126,27 @@ def as_formula(element: Element) -> Formula:
     if atom is not None:
         return nonzero(atom)
     return negated(both(at_least_0(element), at_least_0(-element)))
+
+
+def atoms_of(element: Element) -> set[Atom]:
+    """All atoms in an expression."""
+    if isinstance(element, Polynomial):
+        return element.atoms()
+    if isinstance(element, Select):
+        return atoms_of(element.condition) | atoms_of(element.yes) | atoms_of(element.no)
+    if element.kind == "nonzero":
+        return {element.part}
+    return {a for part in element.parts for a in atoms_of(part)}
+
+
+def holds_at(formula: Formula, value: int) -> bool:
+    """Whether a formula is true where every atom in it has this value."""
+    if formula.kind == "all":
+        return all(holds_at(part, value) for part in formula.parts)
+    if formula.kind == "any":
+        return any(holds_at(part, value) for part in formula.parts)
+    if formula.kind == "not":
+        return not holds_at(formula.part, value)
+    if formula.kind == "nonzero":
+        return value != 0
+    return bool(sum(c * value ** len(m) for m, c in formula.part.terms.items()) >= 0)

@@ -134,17 +134,13 @@ def _slice(atoms: Atoms, node: Node, output: int, index: Index) -> Place | None:
         return None
     place = list(index)
     for n, (axis, step) in enumerate(zip(axes, steps, strict=True)):
-        start = number(max(0, starts[n] + _extent(x, axis) if starts[n] < 0 else starts[n])) if starts else None
-        start = start if start is not None else starts_content[n]
-        if start != ZERO and not isinstance(x.dims[axis], int) and (starts and starts[n] < 0):
-            return None
+        start, extent = starts_content[n], x.dims[axis]
+        if starts is not None:
+            if starts[n] < 0 and not isinstance(extent, int):
+                return None
+            start = number(max(0, starts[n] + (extent if starts[n] < 0 else 0)))
         place[axis] = index[axis].scaled(step) + start
     return x, tuple(place)
-
-
-def _extent(x: Value, axis: int) -> int:
-    d = x.dims[axis]
-    return d if isinstance(d, int) else 0
 
 
 def _elements(atoms: Atoms, value: Value | None) -> list[Polynomial] | None:

@@ -29,7 +29,7 @@ from .formula import (
     select,
 )
 from .moves import Index, Place, axes_of, broadcast, moved
-from .polynomial import ONE, ZERO, Atoms, Polynomial, number, of
+from .polynomial import ONE, ZERO, Atoms, Polynomial, never_negative, number, of
 
 MAX_TERMS = 4  # products that are summed one by one
 MAX_COMPARED = 1 << 16  # elements of a constant that are looked at
@@ -310,7 +310,7 @@ def _gather(reader: Reader, node: Node, index: Index) -> Element | None:
     """By indices that are expressions themselves, and, as the operator wants it, inside of the data."""
     data, picks, axis = node.input(0), node.input(1), int(node.attributes.get("axis", 0)) % len(node.input(0).dims)
     pick = reader.read(picks, index[axis : axis + len(picks.dims)])
-    at = _from_front(pick, data.dims[axis])
+    at = _from_front(reader, pick, data.dims[axis])
     return None if at is None else reader.read(data, (*index[:axis], at, *index[axis + len(picks.dims) :]))
 
 
@@ -321,15 +321,16 @@ def _gather_nd(reader: Reader, node: Node, index: Index) -> Element | None:
     if not isinstance(depth, int) or batch:
         return None
     lead = index[: len(picks.dims) - 1]
-    found = [_from_front(reader.read(picks, (*lead, number(k))), data.dims[k]) for k in range(depth)]
+    found = [_from_front(reader, reader.read(picks, (*lead, number(k))), data.dims[k]) for k in range(depth)]
     place = [p for p in found if p is not None]
     return reader.read(data, (*place, *index[len(lead) :])) if len(place) == depth else None
 
 
-def _from_front(pick: Element, extent: Dim) -> Polynomial | None:
-    """An index that may be a number counted from the end as one from the front; None where it is no index."""
+def _from_front(reader: Reader, pick: Element, extent: Dim) -> Polynomial | None:
+    """An index counted from the front; None where it is none, or may be negative. Inputs are trusted."""
     if not isinstance(pick, Polynomial):
         return None
-    if pick.constant is None or pick.constant >= 0:
-        return pick
-    return pick + number(extent) if isinstance(extent, int) else None
+    if pick.constant is not None and pick.constant < 0:
+        return pick + number(extent) if isinstance(extent, int) else None
+    given = any(a.kind == "element" for a in pick.atoms())
+    return pick if given or never_negative(pick, reader.atoms) else None

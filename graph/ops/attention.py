@@ -119,8 +119,13 @@ def attention(
     softmax_precision: int | None = None,
     left_window_size: int = -1,
     right_window_size: int = -1,
+    hidden: float = -math.inf,
 ) -> tuple[Array, Array, Array, Array]:
-    """Scaled dot-product attention with grouped heads; rows are aligned to the end of the valid keys."""
+    """Scaled dot-product attention with grouped heads; rows are aligned to the end of the valid keys.
+
+    hidden: what is added to the score of a key that is not seen. Ours, not the standard's: an additive mask may hide by
+    a finite number, and then a row that sees no key is still a mean over all.
+    """
     flat = q.ndim == 3
     q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
     past = 0
@@ -138,7 +143,9 @@ def attention(
     allowed = _allowed(ahead, is_causal, left_window_size, right_window_size)
     if nonpad is not None:
         allowed = allowed & (np.arange(columns) < nonpad.reshape(-1, 1, 1, 1))
-    bias = np.where(allowed, _bias(mask, columns), -np.inf)
+    bias = np.where(allowed, _bias(mask, columns), hidden)
+    if mask is not None and mask.dtype == np.bool_:
+        bias = np.maximum(bias, hidden)
     biased = scores + bias.astype(scores.dtype)
     kind = q.dtype if softmax_precision is None else np.dtype(numpy_dtype(from_onnx(softmax_precision)))
     weights = softmax_array(biased.astype(kind)).astype(q.dtype)
@@ -179,6 +186,7 @@ def _(
     softmax_precision: int | None = None,
     left_window_size: int = -1,
     right_window_size: int = -1,
+    hidden: float = -math.inf,
 ) -> tuple[Tensor, ...]:
     batch, heads, rows, width = _head_shape(q, q_num_heads)
     _, kv_heads, columns, k_width = _head_shape(k, kv_num_heads)

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import Dim, equal
+from tlite_vk.graph.shape import Dim, equal, equal_shapes
 
 from .base import Pass, RejectedError, Rewriter, require, scalar
-from .reading import as_heads, reader_of, scaled_source
+from .reading import Heads, as_heads, reader_of, scaled_source
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,14 @@ def _attention(rewriter: Rewriter, node: Node, softmax: Node) -> Node:
     require(v_factor == 1.0, "its values are scaled")
     require(q.dtype == k.dtype == v.dtype == node.output.dtype, "its operands and its result are of several types")
     require(equal(q.dims[1], heads), "its queries are shared by heads")
+    batches = equal(q.dims[0], k.dims[0]) and equal(k.dims[0], v.dims[0]) and equal(q.dims[0], node.output.dims[0])
+    require(batches, "its operands are broadcast over the batch")
     require(equal(k.dims[1], v.dims[1]), "its keys and values are grouped differently")
     if scores.mask is not None:
         require(2 <= len(scores.mask.dims) <= 4, f"its mask has {len(scores.mask.dims)} axes")
+        # Attention takes a shorter mask for one of the first keys.
+        columns = scores.mask.dims[-1]
+        require(equal(columns, shape[3]), f"its mask has {columns} columns for {shape[3]} keys")
     attributes = {"scale": scores.scale * q_factor * k_factor, "softcap": scores.softcap}
     return rewriter.make("Attention", [q, k, v, scores.mask], node, attributes, domain="", outputs=node.outputs)
 
@@ -159,18 +164,20 @@ def _heads(
     index = reader.index(value, names)
     wanted = (index[0], index[1], index[3], index[2]) if transposed else index
     places, factor = scaled_source(reader, rewriter, value, index)
+    batch, rows, width = (value.dims[i] for i in ((0, 3, 2) if transposed else (0, 2, 3)))
     for found, at in reversed(places):
         if (
             len(found.dims) == 4
             and at[0] == wanted[0]
             and at[2:] == wanted[2:]
+            and equal_shapes((found.dims[0], *found.dims[2:]), (batch, rows, width))
             and _serves(reader, found, at[1], heads)
         ):
             return found, factor
-    width = value.dims[2 if transposed else 3]
     if isinstance(width, int):
+        view = Heads(batch, heads, rows, width, wanted)
         for place in reversed(places):
-            made = as_heads(rewriter, reader, place, wanted, like, heads, width)
+            made = as_heads(rewriter, place, like, view)
             if made is not None:
                 return made, factor
     raise RejectedError("its operands are not [B, H, T, D]")

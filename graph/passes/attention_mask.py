@@ -6,17 +6,21 @@ conjunction of j <= i + P, j > i + P - W and conditions on the key alone. So the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
 
-from tlite_vk.graph.elements.formula import FALSE, TRUE, Element, Formula, Select, both, either, negated
-from tlite_vk.graph.elements.moves import broadcast
-from tlite_vk.graph.elements.polynomial import Atom, never_negative
+from tlite_vk.graph.elements.formula import FALSE, TRUE, Element, Formula, Select, atoms_of, both, either, negated
+from tlite_vk.graph.elements.moves import Index, broadcast
+from tlite_vk.graph.elements.polynomial import Atom, Polynomial, never_negative
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import add
+from tlite_vk.graph.ops.dtypes import INDICES
+from tlite_vk.graph.shape import Shape, add, equal_shapes
 
 from .base import Pass, RejectedError, Rewriter, require
 from .reading import reader_of
@@ -26,12 +30,13 @@ HIDDEN = -1e4  # an additive mask this low or lower hides a key: what exporters 
 
 @dataclass(frozen=True)
 class Mask:
-    """causal: no key after its query. window: keys a query sees back, itself included (0: all). padding: the element
-    (b, j) of [B, S] that is not 0 where a key is valid."""
+    """causal: no key after its query. window: keys a query sees back, itself included (0: all). padding: conditions on
+    elements (b, j) of tensors [B, S], which hold where a key is valid. hidden: what is added to other keys' scores."""
 
     causal: bool
     window: int
-    padding: Atom | None
+    padding: tuple[Formula, ...]
+    hidden: float
 
 
 class AttentionMask(Pass):
@@ -51,8 +56,8 @@ class AttentionMask(Pass):
         own = (a.get("is_causal", 0), a.get("left_window_size", -1), a.get("right_window_size", -1))
         require(own == (0, -1, -1), "it has a causal mask or window besides")
         mask = read_mask(reader_of(rewriter), node)
-        padding = None if mask.padding is None else _padding(rewriter, node, mask.padding)
-        attributes = {**a, "is_causal": int(mask.causal), "left_window_size": mask.window - 1}
+        padding = _padding(rewriter, node, mask.padding) if mask.padding else None
+        attributes = {**a, "is_causal": int(mask.causal), "left_window_size": mask.window - 1, "hidden": mask.hidden}
         inputs = [*node.inputs[:3], padding, *node.inputs[4:]]
         rewriter.replace(node, rewriter.make("Attention", inputs, node, attributes, domain="", outputs=node.outputs))
         window = f", window of {mask.window}" if mask.window else ""
@@ -72,8 +77,10 @@ def read_mask(reader: Reader, node: Node) -> Mask:
     require(place is not None, f"its mask {mask} does not have the shape of its scores")
     assert place is not None
     ahead = index[3] - index[2] - reader.atoms.dim(before)  # how far a key lies after its query
-    causal, window, padding = False, 0, None
-    for part in _conjunction(_visible(reader.read(mask, place))):
+    causal, window = False, 0
+    padding: list[Formula] = []
+    element = reader.read(mask, place)
+    for part in _conjunction(_visible(element)):
         if part.kind == "at_least_0" and never_negative(part.part, reader.atoms):
             continue
         if part.kind == "at_least_0" and part.part == -ahead:
@@ -83,11 +90,35 @@ def read_mask(reader: Reader, node: Node) -> Mask:
         if width is not None and width >= 0:
             window = min(window or int(width) + 1, int(width) + 1)
             continue
-        if part.kind == "nonzero" and padding in (None, part.part) and part.part.key[2] == (index[0], index[3]):
-            padding = part.part
+        if all(_is_of_key(atom, (index[0], index[3]), (scores[0], scores[3])) for atom in atoms_of(part)):
+            padding.append(part)
             continue
         raise RejectedError(f"its mask has the condition {part}")
-    return Mask(causal or (never_negative(-ahead, reader.atoms) and window > 0), window, padding)
+    return Mask(
+        causal or (never_negative(-ahead, reader.atoms) and window > 0), window, tuple(padding), _hides_by(element)
+    )
+
+
+def _hides_by(element: Element) -> float:
+    """What the mask adds to the scores of keys that it hides."""
+    numbers: set[float] = set()
+    pending = [element]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Select):
+            pending += [part.yes, part.no]
+        elif isinstance(part, Polynomial) and part.constant:
+            numbers.add(float(part.constant))
+    require(len(numbers) <= 1, f"its mask adds {' and '.join(map(str, sorted(numbers)))}")
+    return numbers.pop() if numbers else -math.inf
+
+
+def _is_of_key(atom: Atom, index: Index, extents: Shape) -> bool:
+    """Whether the atom is element (b, j) of an integer or boolean tensor [B, S]."""
+    if atom.kind != "element" or atom.key[2] != index:
+        return False
+    value: Value = atom.key[1]
+    return value.dtype in (*INDICES, "bool") and equal_shapes(value.dims, extents)
 
 
 def _conjunction(formula: Formula) -> list[Formula]:
@@ -109,15 +140,38 @@ def _visible(element: Element) -> Formula:
     return TRUE if value == 0 else FALSE
 
 
-def _padding(rewriter: Rewriter, node: Node, atom: Atom) -> Value:
-    """bool [B, 1, 1, S] of the tensor [B, S] that an element (b, j) belongs to."""
-    value: Value = atom.key[1]
-    require(len(value.dims) == 2, f"its padding comes from {value}")
-    made = []
-    if value.dtype != "bool":
-        made.append(rewriter.make("Cast", [value], node, {"to": 9}, domain="", name=f"{value.name}.valid"))
-        value = made[-1].output
-    axes = rewriter.constant(f"{value.name}.axes", np.asarray([1, 2], np.int64))
-    made.append(rewriter.make("Unsqueeze", [value, axes], node, domain="", name=f"{value.name}.keys"))
+def _padding(rewriter: Rewriter, node: Node, conditions: tuple[Formula, ...]) -> Value:
+    """bool [B, 1, 1, S] of conditions on elements (b, j)."""
+    made: list[Node] = []
+
+    def make(op: str, *inputs: Value, **attributes: int) -> Value:
+        made.append(rewriter.make(op, list(inputs), node, attributes, domain="", name=f"{node.name}.valid"))
+        return made[-1].output
+
+    def build(f: Formula) -> Value:
+        if f.kind == "nonzero":
+            value: Value = f.part.key[1]
+            return value if value.dtype == "bool" else make("Cast", value, to=9)
+        if f.kind == "not":
+            return make("Not", build(f.part))
+        if f.kind in ("all", "any"):
+            parts = [build(part) for part in sorted(f.parts, key=str)]
+            return reduce(lambda x, y: make("And" if f.kind == "all" else "Or", x, y), parts)
+        return _compared(rewriter, make, f.part)
+
+    valid = build(both(*conditions))
+    axes = rewriter.constant(f"{node.name}.axes", np.asarray([1, 2], np.int64))
+    keys = make("Unsqueeze", valid, axes)
     rewriter.insert_before(node, made)
-    return made[-1].output
+    return keys
+
+
+def _compared(rewriter: Rewriter, make: Callable[..., Value], p: Polynomial) -> Value:
+    """Whether p >= 0, where p is an element of a tensor, or its opposite, plus a number."""
+    factors = {m[0]: c for m, c in p.terms.items() if len(m) == 1}
+    require(len(factors) == 1 and set(factors.values()) <= {1, -1} and len(p.terms) <= 2, f"its mask compares {p}")
+    ((atom, sign),) = factors.items()
+    value: Value = atom.key[1]
+    bound = np.asarray(-sign * p.terms.get((), 0), value.dtype)
+    op = "GreaterOrEqual" if sign > 0 else "LessOrEqual"
+    return make(op, value, rewriter.constant(f"{value.name}.bound", bound))

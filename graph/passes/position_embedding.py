@@ -13,7 +13,7 @@ import numpy as np
 
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.roles import POSITIONS, find_roles
-from tlite_vk.graph.shape import Dim
+from tlite_vk.graph.shape import Dim, equal_shapes
 
 from .base import Pass, RejectedError, Rewriter, require
 from .reading import unpadded_reader
@@ -44,7 +44,8 @@ class PositionEmbedding(Pass):
             reader = unpadded_reader(rewriter)
             index = tuple(reader.atoms.index(n, d) for n, d in zip("bt", positions.dims, strict=True))
             source, at = reader.source(positions, index)
-            if not (source in rewriter.inputs and source.name in POSITIONS and at == index):
+            given = source in rewriter.inputs and source.name in POSITIONS
+            if not (given and at == index and equal_shapes(source.dims, positions.dims)):
                 found, expected = reader.read(positions, index), reader.atoms.dim(past) + index[1]
                 require(found == expected, f"its rows are {found}, not {expected}")
         if positions.dims[0] == 1:  # as many rows of ids, for the shape

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from tlite_vk.graph.elements.formula import Formula
+from tlite_vk.graph.elements.formula import Formula, atoms_of, holds_at
 from tlite_vk.graph.elements.moves import Index, Place
+from tlite_vk.graph.elements.polynomial import Polynomial
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import INDICES
-from tlite_vk.graph.shape import Dim, equal
+from tlite_vk.graph.shape import Dim, equal, equal_shapes
 
 from .base import Rewriter, scalar
 from .merge import some_rows
@@ -29,14 +32,19 @@ def unpadded_reader(rewriter: Rewriter) -> Reader:
 
 
 def padding_input(rewriter: Rewriter, reader: Reader, mask: Value) -> Value | None:
-    """The graph input [B, S] whose elements a mask bool [B, 1, 1, S] is, where it is one."""
+    """The graph input [B, S] that alone says what a mask bool [B, 1, 1, S] says, all keys where it is 1; or None."""
     if len(mask.dims) != 4 or mask.dtype != "bool":
         return None
-    found = reader.read(mask, tuple(reader.atoms.index(f"mask{i}", d) for i, d in enumerate(mask.dims)))
-    if not isinstance(found, Formula) or found.kind != "nonzero":
+    index = tuple(reader.atoms.index(f"mask{i}", d) for i, d in enumerate(mask.dims))
+    found = reader.read(mask, index)
+    sources = {(a.key[1], a.key[2]) if a.kind == "element" else None for a in atoms_of(found)}
+    source = sources.pop() if len(sources) == 1 else None
+    if source is None or not isinstance(found, Formula) or source[0] not in rewriter.inputs:
         return None
-    source: Value = found.part.key[1]
-    return source if source in rewriter.inputs and source.dtype in (*INDICES, "bool") else None
+    value, at = source
+    keys = at == (index[0], index[3]) and equal_shapes(value.dims, (mask.dims[0], mask.dims[3]))
+    integers = value.dtype in (*INDICES, "bool")
+    return value if keys and integers and holds_at(found, 1) else None
 
 
 def scaled_source(reader: Reader, rewriter: Rewriter, value: Value, index: Index) -> tuple[list[Place], float]:
@@ -69,33 +77,64 @@ def _by_number(node: Node) -> tuple[Value, float] | None:
     return None
 
 
-def columns_offset(reader: Reader, place: Place, index: Index, head_dim: int) -> int | None:
-    """`offset` where the place is (b, t, offset + D*h + d) in rows [B, T, N]. index: (b, h, t, d)."""
-    value, at = place
-    b, h, t, d = index
-    if len(value.dims) != 3 or at[0] != b or at[1] != t:
-        return None
-    rest = (at[2] - h.scaled(head_dim) - d).constant
-    return rest if isinstance(rest, int) and rest >= 0 else None
+@dataclass(frozen=True)
+class Heads:
+    """Heads [B, H, T, D] as something reads them: their extents, and an index (b, h, t, d) into them.
+
+    An index alone does not tell a whole tensor from its first row, so the extents of a source are compared, too.
+    """
+
+    batch: Dim
+    count: int
+    rows: Dim
+    width: int
+    index: Index
+
+    @staticmethod
+    def of(reader: Reader, batch: Dim, count: int, rows: Dim, width: int) -> Heads:
+        extents = (batch, count, rows, width)
+        index = tuple(reader.atoms.index(n, e) for n, e in zip("bhtd", extents, strict=True))
+        return Heads(batch, count, rows, width, index)
+
+    def are(self, place: Place) -> bool:
+        """Whether the place is element (b, h, t, d) of just such a tensor."""
+        value, at = place
+        return at == self.index and equal_shapes(value.dims, (self.batch, self.count, self.rows, self.width))
+
+    def are_rows_of(self, place: Place) -> bool:
+        """Whether the place is element (b, t, h, d) of a tensor [B, T, H, D]."""
+        value, at = place
+        b, h, t, d = self.index
+        return at == (b, t, h, d) and equal_shapes(value.dims, (self.batch, self.rows, self.count, self.width))
+
+    def column(self, place: Place) -> Polynomial | None:
+        """The column, where the place is in row (b, t) of a tensor [B, T, N]."""
+        value, at = place
+        whole = len(value.dims) == 3 and equal_shapes(value.dims[:2], (self.batch, self.rows))
+        return at[2] if whole and at[:2] == (self.index[0], self.index[2]) else None
+
+    def offset(self, place: Place) -> int | None:
+        """`offset` where the place is in column offset + D*h + d."""
+        column = self.column(place)
+        if column is None:
+            return None
+        rest = (column - self.index[1].scaled(self.width) - self.index[3]).constant
+        return rest if isinstance(rest, int) and rest >= 0 else None
 
 
-def projected(rewriter: Rewriter, like: Node, place: Place, index: Index, heads: int, width: int) -> Value | None:
+def projected(rewriter: Rewriter, like: Node, place: Place, heads: Heads) -> Value | None:
     """Heads that lie apart in the columns of a projection, from one of its own that has only their rows."""
-    value, at = place
-    b, h, t, d = index
-    linear = rewriter.maker(value, "Linear", domain="tlite")
-    if linear is None or len(value.dims) != 3 or at[:2] != (b, t) or h.atom is None or linear.optional(3) is not None:
+    h, d, column = heads.index[1], heads.index[3], heads.column(place)
+    linear = rewriter.maker(place[0], "Linear", domain="tlite")
+    if linear is None or column is None or h.atom is None or linear.optional(3) is not None:
         return None
-    stride = (at[2] - d).terms.get((h.atom,), 0)
-    start = (at[2] - d - h.scaled(stride)).constant
-    if (
-        not isinstance(stride, int)
-        or not isinstance(start, int)
-        or stride < width
-        or linear.attributes.get("activation")
-    ):
+    stride = (column - d).terms.get((h.atom,), 0)
+    start = (column - d - h.scaled(stride)).constant
+    if not isinstance(stride, int) or not isinstance(start, int) or linear.attributes.get("activation"):
         return None
-    ranges = [(start + stride * i, start + stride * i + width) for i in range(heads)]
+    if stride < heads.width or start < 0:
+        return None
+    ranges = [(start + stride * i, start + stride * i + heads.width) for i in range(heads.count)]
     weight = some_rows(rewriter, linear.input(1), ranges)
     bias = linear.optional(2)
     if bias is not None:
@@ -106,32 +145,30 @@ def projected(rewriter: Rewriter, like: Node, place: Place, index: Index, heads:
     return own.output
 
 
-def as_heads(
-    rewriter: Rewriter, reader: Reader, place: Place, index: Index, like: Node, heads: int, width: int
-) -> Value | None:
+def as_heads(rewriter: Rewriter, place: Place, like: Node, heads: Heads) -> Value | None:
     """The value [B, H, T, D] of which element (b, h, t, d) is the place, made from where it lies."""
-    value, at = place
-    b, h, t, d = index
-    if len(value.dims) == 4 and at == (b, h, t, d) and equal(value.dims[1], heads):
+    value = place[0]
+    if heads.are(place):
         return value
-    if len(value.dims) == 4 and at == (b, t, h, d) and equal(value.dims[2], heads):
+    if heads.are_rows_of(place):
         return _transposed(rewriter, like, value)
-    offset = columns_offset(reader, place, index, width)
+    offset = heads.offset(place)
     if offset is None:
-        own = projected(rewriter, like, place, index, heads, width)
+        own = projected(rewriter, like, place, heads)
         if own is None:
             return None
         value, offset = own, 0
     nodes = []
-    if offset or not equal(value.dims[2], heads * width):
-        ends = [offset, offset + heads * width, 2]
+    columns = heads.count * heads.width
+    if offset or not equal(value.dims[2], columns):
+        ends = [offset, offset + columns, 2]
         bounds = [
             rewriter.constant(f"{like.name}.{n}", np.asarray([v], np.int64))
             for n, v in zip(("start", "end", "axis"), ends, strict=True)
         ]
         nodes.append(rewriter.make("Slice", [value, *bounds], like, domain=""))
         value = nodes[-1].output
-    shape = rewriter.constant(f"{like.name}.heads", np.asarray([0, 0, heads, width], np.int64))
+    shape = rewriter.constant(f"{like.name}.heads", np.asarray([0, 0, heads.count, heads.width], np.int64))
     nodes.append(rewriter.make("Reshape", [value, shape], like, domain=""))
     nodes.append(rewriter.make("Transpose", [nodes[-1].output], like, {"perm": [0, 2, 1, 3]}, domain=""))
     rewriter.insert_before(like, nodes)

@@ -10,10 +10,10 @@ from tlite_vk.graph.elements.moves import Index, Place
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.ops.dtypes import INDICES
-from tlite_vk.graph.shape import Dim
+from tlite_vk.graph.shape import Dim, equal_shapes
 
 from .base import RejectedError, Rewriter, require
-from .reading import columns_offset, projected
+from .reading import Heads, projected
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ def find_source(
     rewriter: Rewriter, reader: Reader, like: Node, value: Value, heads: int, width: int, what: str
 ) -> Source:
     """The source of an operand [B, H, T, D] or [B, T, H*D]. Raises RejectedError where it cannot be one."""
-    b, h, t, d = _indices(reader, value, heads, width)
-    place: Place = (value, (b, h, t, d) if len(value.dims) == 4 else (b, t, h.scaled(width) + d))
+    whole = len(value.dims) == 4
+    view = Heads.of(reader, value.dims[0], heads, value.dims[2 if whole else 1], width)
+    b, h, t, d = view.index
+    place: Place = (value, view.index if whole else (b, t, h.scaled(width) + d))
     rotation: Rotation | None = None
     norm: Norm | None = None
     while True:
@@ -60,7 +62,7 @@ def find_source(
         maker = rewriter.producer.get(place[0])
         if maker is not None and maker.op == "RotaryEmbedding" and maker.domain == "" and rotation is None:
             require(norm is None, f"its {what} are normalized behind their rotation")
-            require(_is_heads(maker, place[1], (b, h, t, d), heads, width), f"its {what} are rotated as other heads")
+            require(_are_heads(maker, place[1], view), f"its {what} are rotated as other heads")
             rotation, place = _rotation(rewriter, maker), (maker.input(0), place[1])
         elif maker is not None and maker.op == "RMSNorm" and maker.domain == "tlite" and norm is None:
             if maker.output.dims[-1] != width or place[1][-1] != d:
@@ -68,39 +70,38 @@ def find_source(
             norm, place = Norm(maker.input(1), float(maker.attributes["epsilon"])), (maker.input(0), place[1])
         else:
             break
-    offset = columns_offset(reader, place, (b, h, t, d), width)
+    offset = view.offset(place)
     if offset is not None:
         return Source(place[0], offset, rotation, norm)
-    own = projected(rewriter, like, place, (b, h, t, d), heads, width)
+    own = projected(rewriter, like, place, view)
     if own is None:
-        own = _joined(rewriter, like, place, (b, h, t, d), heads * width, what)
+        own = _joined(rewriter, like, place, view, what)
     return Source(own, 0, rotation, norm)
 
 
-def _indices(reader: Reader, value: Value, heads: int, width: int) -> Index:
-    rows = value.dims[2] if len(value.dims) == 4 else value.dims[1]
-    extents = (value.dims[0], heads, rows, width)
-    return tuple(reader.atoms.index(n, e) for n, e in zip("bhtd", extents, strict=True))
+def _are_heads(rotation: Node, at: Index, view: Heads) -> bool:
+    """Whether what is read of a RotaryEmbedding's heads is all of each."""
+    place = rotation.output, at
+    if len(rotation.output.dims) == 4:
+        return view.are(place)
+    columns = view.count * view.width
+    return (
+        view.offset(place) == 0
+        and rotation.output.dims[2] == columns
+        and rotation.attributes["num_heads"] == view.count
+    )
 
 
-def _is_heads(maker: Node, at: Index, index: Index, heads: int, width: int) -> bool:
-    b, h, t, d = index
-    if len(maker.input(0).dims) == 4:
-        return at == (b, h, t, d)
-    return at == (b, t, h.scaled(width) + d) and maker.attributes.get("num_heads", 0) == heads
-
-
-def _joined(rewriter: Rewriter, like: Node, place: Place, index: Index, columns: int, what: str) -> Value:
+def _joined(rewriter: Rewriter, like: Node, place: Place, view: Heads, what: str) -> Value:
     """The heads as rows [B, T, H*D], from [B, T, H, D] or [B, H, T, D]."""
-    value, at = place
-    b, h, t, d = index
+    value = place[0]
     nodes: list[Node] = []
-    if at == (b, h, t, d) and len(value.dims) == 4:
+    if view.are(place):
         nodes.append(rewriter.make("Transpose", [value], like, {"perm": [0, 2, 1, 3]}, domain=""))
         value = nodes[-1].output
-    elif at != (b, t, h, d) or len(value.dims) != 4:
+    elif not view.are_rows_of(place):
         raise RejectedError(f"its {what} are not heads of one tensor")
-    shape = rewriter.constant(f"{value.name}.rows", np.asarray([0, 0, columns], np.int64))
+    shape = rewriter.constant(f"{value.name}.rows", np.asarray([0, 0, view.count * view.width], np.int64))
     nodes.append(rewriter.make("Reshape", [value, shape], like, domain=""))
     rewriter.insert_before(like, nodes)
     return nodes[-1].output
@@ -133,6 +134,7 @@ def check_positions(rewriter: Rewriter, reader: Reader, positions: Value, past: 
     index = tuple(reader.atoms.index(n, d) for n, d in zip("bt", positions.dims, strict=True))
     source, at = reader.source(positions, index)
     if source in rewriter.inputs and source.dtype in INDICES and at == index:
+        require(equal_shapes(source.dims, positions.dims), f"its positions are part of {source}")
         return
     if past is None:
         raise RejectedError(f"its positions ({positions.name}) are not a graph input")

@@ -18,10 +18,10 @@ from tlite_vk.graph.elements.moves import Index, Place
 from tlite_vk.graph.elements.polynomial import Atom, Polynomial, number, to_dim
 from tlite_vk.graph.elements.reader import Reader
 from tlite_vk.graph.ir import Node, Value
-from tlite_vk.graph.shape import Dim, add
+from tlite_vk.graph.shape import Dim, add, equal_shapes
 
 from .base import Pass, RejectedError, Rewriter, require
-from .reading import as_heads, known, reader_of
+from .reading import Heads, as_heads, known, reader_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _rotation(rewriter: Rewriter, reader: Reader, maker: Node, value: Value) -> 
     for k, column in enumerate(columns):
         require(column.own[1] == (*base[0], base[1] + number(k)), "its elements are out of order")
     place = (own, (*base[0], base[1] + d))
-    x = as_heads(rewriter, reader, place, (b, h, t, d), maker, heads, width)
+    x = as_heads(rewriter, place, maker, Heads(value.dims[0], heads, value.dims[2], width, (b, h, t, d)))
     if x is None:
         raise RejectedError(f"what it rotates is not heads of {own}")
     cos, sin = _angles(rewriter, maker, [(turn, scale) for turn in turns], (b, t), (value.dims[0], value.dims[2]))
@@ -205,7 +205,8 @@ def _angles(
     atom = first.position.atom
     if atom is not None and atom.kind == "element":
         positions, place = _place(atom)
-        require(len(positions.dims) == 2 and place[1] == at[1], f"its positions are not rows of {positions}")
+        own = equal_shapes(positions.dims, batch) and place == at
+        require(own, f"its positions are not rows of {positions}")
     else:
         positions = _counted(rewriter, like, first.position, at, batch)
     frequencies = np.asarray([turn.frequency for turn, _ in turns], np.float32)

@@ -10,7 +10,7 @@ from support.graphs import Array, Builder, apply, assert_same_results, ops
 from tlite_vk.graph.ir import Graph, Node, Value
 from tlite_vk.graph.passes.attention_core import AttentionCore
 from tlite_vk.graph.passes.attention_mask import AttentionMask
-from tlite_vk.graph.passes.base import Report
+from tlite_vk.graph.passes.base import Report, Rewriter
 from tlite_vk.graph.passes.decomposed_gelu import DecomposedGelu
 from tlite_vk.graph.passes.decomposed_layer_norm import DecomposedLayerNorm
 from tlite_vk.graph.passes.flat_rows import FlatRows
@@ -18,6 +18,7 @@ from tlite_vk.graph.passes.gated_halves import GatedHalves
 from tlite_vk.graph.passes.linear import Linear
 from tlite_vk.graph.passes.movement import Movement
 from tlite_vk.graph.passes.past_concat import PastConcat
+from tlite_vk.graph.passes.reading import padding_input, reader_of
 from tlite_vk.graph.passes.residual import Residual
 from tlite_vk.graph.passes.rotary import Rotary
 
@@ -226,6 +227,68 @@ def test_joined_keys_that_something_else_reads_stay_joined() -> None:
     assert "Concat" in ops(after)
     assert any("read elsewhere too" in f.detail for f in report.rejections())
     assert_same_results(before, after, LENGTHS, tolerance=1e-4)
+
+
+HEADS = (4, 8)
+
+
+def plain(b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:
+    scores = b.node("MatMul", q, b.node("Transpose", k, perm=[0, 1, 3, 2]))
+    if mask is not None:
+        scores = b.node("Add", scores, mask)
+    return b.node("MatMul", b.node("Softmax", scores, axis=-1), v)
+
+
+def rows_of(b: Builder, value: Value, start: int, end: int, axis: int = 2) -> Value:
+    return b.node("Slice", value, ints(b, start), ints(b, end), ints(b, axis))
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("bounds", [(0, 1), (-1, 1 << 40), (1, 2)])
+@pytest.mark.parametrize("which", ["q", "kv", "all"])
+def test_a_part_of_a_tensor_is_not_taken_for_all_of_it(axis: int, bounds: tuple[int, int], which: str) -> None:
+    b = Builder()
+    x = b.input("x", "B", "T", 12)
+    q, k, v = (projected(b, x, *HEADS) for _ in range(3))
+    if which in ("q", "all"):
+        q = rows_of(b, q, *bounds, axis)
+    if which in ("kv", "all"):
+        k, v = (rows_of(b, o, *bounds, axis) for o in (k, v))
+    before = b.graph(plain(b, q, k, v))
+    after, _ = apply(before, Linear(), AttentionCore(), PastConcat(), AttentionMask(), Movement())
+    assert_same_results(before, after, LENGTHS, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("shape", [("B", 1, "T", 1), ("B", 1, 1, 1), (1, 1, "T", "T"), ("T",)])
+def test_masks_that_are_broadcast(shape: tuple[str | int, ...]) -> None:
+    b = Builder()
+    x = b.input("x", "B", "T", 12)
+    q, k, v = (projected(b, x, *HEADS) for _ in range(3))
+    before = b.graph(plain(b, q, k, v, b.input("mask", *shape)))
+    after, _ = apply(before, Linear(), AttentionCore(), AttentionMask(), Movement())
+    assert_same_results(before, after, LENGTHS, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("op", "against", "ring"), [("Equal", 1, True), ("Greater", 0, True), ("Equal", 0, False), ("Less", 3, True)]
+)
+@pytest.mark.parametrize("hidden", [-1e4, -3.4e38])
+def test_padding_by_comparison(op: str, against: int, ring: bool, hidden: float) -> None:
+    """The random mask has sequences without any valid key, too: with a finite number, those are means over all keys."""
+    b = Builder()
+    x, valid = b.input("x", "B", "T", 12), b.input("valid", "B", "T", dtype="int64")
+    q, k, v = (projected(b, x, *HEADS) for _ in range(3))
+    keys = b.node("Unsqueeze", b.node(op, valid, b.constant(np.int64(against))), ints(b, 1, 2))
+    mask = b.node("Where", keys, number(b, 0.0), number(b, hidden))
+    before = b.graph(plain(b, q, k, v, mask))
+    after, report = apply(before, Linear(), AttentionCore(), AttentionMask())
+    node = next(n for n in after.nodes if n.op == "Attention")
+    assert node.attributes["hidden"] == pytest.approx(hidden) and node.input(3).dims[1:3] == (1, 1), report
+    for seed in range(4):
+        assert_same_results(before, after, LENGTHS, seed=seed, tolerance=1e-4)
+    rewriter = Rewriter(after)
+    found = padding_input(rewriter, reader_of(rewriter), node.input(3))
+    assert (found is not None) is ring  # 1 throughout must hide no key
 
 
 # --- rotation --------------------------------------------------------------------------------------------------------

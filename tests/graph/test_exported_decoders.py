@@ -204,8 +204,15 @@ def test_rows_that_meet_outside_of_attention_are_noticed(op: str, why: str) -> N
         y = b.node("Sub", x, b.node(op, x, ints(b, 1)))
     elif op == "Slice":
         y = b.node(op, x, ints(b, 1), ints(b, 1 << 40), ints(b, 1))
-    else:
+    elif op == "MatMul":
         y = b.node(op, x, b.node("Transpose", x, perm=[0, 2, 1]))
+    elif op == "Reshape":  # [B, T, 4] seen as [B, 4, T]
+        y = b.node("Transpose", b.node(op, x, ints(b, 0, 4, -1)), perm=[0, 2, 1])
+    elif op == "Gather":
+        last = b.node("Sub", length(b, x, 1), b.constant(np.int64(1)))
+        y = b.node("Add", x, b.node(op, b.constant(weight(64, 4)), last))
+    else:
+        y = b.node("Mul", x, b.node(op, b.node("Cast", length(b, x, 1), to=1)))
     assert why in mixes_rows(b.graph(y), symbol("T"))
 
 

@@ -102,13 +102,18 @@ class _Attention:
     def masked(self, source: Source, at: Index, score: str) -> str:
         """The score with its mask added; -inf where the key is not seen."""
         result = source.variable("float", score)
-        self._mask(source, at, result)
+        self._mask(source, at, score, result)
         hidden = self._hidden(source, at)
         if hidden:
-            source.line(f"if ({' || '.join(hidden)}) {result} = {_LOWEST};")
+            source.line(f"if ({' || '.join(hidden)}) {result} = {self._unseen(score)};")
         return result
 
-    def _mask(self, source: Source, at: Index, result: str) -> None:
+    def _unseen(self, score: str) -> str:
+        """The score of a key that is not seen."""
+        by = float(self.attributes.get("hidden", -math.inf))
+        return _LOWEST if math.isinf(by) else f"{score} + {number(by)}"
+
+    def _mask(self, source: Source, at: Index, score: str, result: str) -> None:
         mask = self.node.optional(3)
         if mask is None:
             return
@@ -118,7 +123,7 @@ class _Attention:
             whole = (*at.shape[:3], columns)
             element = pull(source, mask, at.of(whole, at.coords()).broadcast(mask.dims))
             if mask.dtype == "bool":
-                source.line(f"if (!{element}) {result} = {_LOWEST};")
+                source.line(f"if (!{element}) {result} = {self._unseen(score)};")
             else:
                 source.line(f"{result} += {element};")
 

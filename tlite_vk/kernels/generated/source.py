@@ -100,7 +100,7 @@ class Source:
 
     def let(self, kind: str, text: str, key: object = None) -> str:
         """The name of the value of an expression; `key` stands for the expression where it is known by another mark."""
-        if text.isalnum() or text.startswith("p."):
+        if re.fullmatch(r"\w+|p\.\w+", text):
             return text
         key = (kind, text) if key is None else key
         for block in self._blocks:

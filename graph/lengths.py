@@ -36,12 +36,18 @@ def _lengths_elsewhere(graph: Graph, mask: Value, length: Symbol) -> bool:
     return any(v is not mask and any(d == length for d in v.dims) for v in graph.inputs)
 
 
+def _given_out(graph: Graph, present: Value) -> bool:
+    """Whether the joined rows are a graph output, as they are or with some of them moved by a TensorScatter."""
+    moved = [n.output for n in graph.nodes if n.op == "TensorScatter" and present in n.inputs]
+    return any(v in graph.outputs for v in (present, *moved))
+
+
 def _extended(graph: Graph, node: Node) -> list[tuple[Value, Dim]]:
     """The pasts [B, KV, P, D] that a node extends, with the number of new rows."""
     if node.domain == "" and node.op == "Concat" and len(node.inputs) == 2:
         past, new = node.input(0), node.input(1)
         axis = node.attributes.get("axis", 0)
-        if past in graph.inputs and node.output in graph.outputs and len(past.dims) == 4 and axis in (2, -2):
+        if past in graph.inputs and len(past.dims) == 4 and axis in (2, -2) and _given_out(graph, node.output):
             return [(past, new.dims[2])]
     if node.domain == "" and node.op == "Attention":
         found = [node.optional(i) for i in (4, 5)]

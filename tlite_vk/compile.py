@@ -23,7 +23,9 @@ from .graph.ir import Graph, Value
 from .graph.memory import MemoryPlan
 from .graph.onnx_load import load_model
 from .graph.passes.base import Report
+from .graph.passes.position_embedding import PositionEmbedding
 from .graph.passes.ring_attention import LONG
+from .graph.passes.rotary import Rotary
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
 from .kernels.norm import PICKED, argmax
@@ -32,6 +34,8 @@ from .program import Entry, Program, State
 from .target import Target
 
 log = logging.getLogger(__name__)
+
+_READS_POSITIONS = (Rotary.name, PositionEmbedding.name)
 
 ENTRIES = {"decode": (1, False), "prefill": (None, False), "score": (None, True)}
 """name: (tokens, every row through the head)"""
@@ -156,7 +160,7 @@ def _entry(
     for finding in report.rejections():
         log.debug("%s: %s", name, finding)
     roles = find_roles(fused)
-    low = _lowering(fused, roles, target, book)
+    low = _lowering(fused, roles, target, book, report)
     if not every_row and low.rows(roles.logits) != 1:
         raise ModelError(f"generation cannot reduce the output {roles.logits.name!r} to the last row of a prompt")
     low.run()
@@ -171,7 +175,7 @@ def _state(low: Lowering, cache: Value) -> State:
     return State(cache.name, dims.to_program(low.bytes_of(cache, low.book.half_states)))
 
 
-def _lowering(graph: Graph, roles: Roles, target: Target, book: Book) -> Lowering:
+def _lowering(graph: Graph, roles: Roles, target: Target, book: Book, report: Report) -> Lowering:
     symbols: dict[sympy.Symbol, dims.Dim] = {}
     for found, meaning in ((roles.batch, 1), (roles.tokens, dims.symbol("T")), (roles.capacity, dims.symbol("C"))):
         if found is not None:
@@ -179,7 +183,8 @@ def _lowering(graph: Graph, roles: Roles, target: Target, book: Book) -> Lowerin
     states = {v: v.name for pair in roles.caches for v in (pair.k_in, pair.v_in)}
     others = [v.name for v in graph.inputs if v is not roles.token_ids and v not in states]
     if others:
-        raise ModelError(f"generation does not know what to feed the input {', '.join(others)}")
+        why = next((f"; {f.node}: {f.detail}" for f in report.rejections() if f.rule in _READS_POSITIONS), "")
+        raise ModelError(f"generation does not know what to feed the input {', '.join(others)}{why}")
     return Lowering(graph, target, book, symbols, states, {roles.token_ids: "ids"}, multiple=target.bucket)
 
 

@@ -21,6 +21,11 @@ class LastRow(Pass):
     name: ClassVar[str] = "last-row"
 
     def rewrite(self, rewriter: Rewriter) -> None:
+        for node in rewriter.nodes:
+            if _cuts_last_row(node):  # the graph says itself that it needs no more
+                last = rewriter.make("LastRow", [node.input(0)], node, outputs=node.outputs)
+                rewriter.replace(node, last)
+                rewriter.matched(node, "cut by the graph")
         for output in rewriter.graph.outputs:
             head = rewriter.producer.get(output)
             if head is not None and _ends_in_projection(rewriter, head):
@@ -51,6 +56,17 @@ class LastRow(Pass):
             rewriter.replace(node)
         rewriter.append(new)
         rewriter.matched(head, f"{len(cone)} nodes work on one row, from {', '.join(v.name for v in made)}")
+
+
+def _cuts_last_row(node: Node) -> bool:
+    """Whether the node is x[:, -1:] of rows [B, T, K]."""
+    if node.op != "Slice" or node.domain or len(node.output.dims) != 3 or node.output.dims[1] != 1:
+        return False
+    bounds = [node.optional(i) for i in (1, 2, 3)]
+    if any(v is None or v.constant is None or v.constant.size != 1 for v in bounds):  # type: ignore[union-attr]
+        return False
+    start, end, axis = (int(v.array().reshape(-1)[0]) for v in bounds if v is not None)
+    return axis in (1, -2) and start == -1 and end >= 1 << 31 and node.input(0).dims[1] != 1
 
 
 def _ends_in_projection(rewriter: Rewriter, node: Node | None) -> bool:

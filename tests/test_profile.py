@@ -1,6 +1,7 @@
 """What a dispatch costs at least, against what a step costs; rows and traces of a profile. No time is judged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +12,17 @@ from support.gguf_models import write_llama
 
 from tlite_vk import profile as module
 from tlite_vk import roofline
+from tlite_vk.compile import compile_model
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.errors import DeviceError, InputError
 from tlite_vk.generate import load
 from tlite_vk.profile import Profile, Slice, Step, profile, require_timestamps
 from tlite_vk.roofline import Roofline
+from tlite_vk.target import Target
 from tlite_vk.workload import Lengths, Workload
 
-LAYERS, HEADS, D = 3, 4, 16
+LAYERS, HEADS, KV, D = 3, 4, 2, 16
 LIMITS = Roofline({"command": 1e9}, 2e9)
 
 
@@ -88,6 +91,22 @@ def test_bytes_of_a_decode_step(device: Device, model: Path) -> None:
         found = sum(work.bytes_of(d, at) for d in program.entries["decode"].dispatches)
         least = work.decode_bytes(position + 1)
         assert least <= found <= least + 40_000
+
+
+def test_attention_moves_the_same_bytes_by_all_kernels(device: Device, model: Path) -> None:
+    """q, k, v and the output, the step's parameters, a row of the rotary table, and the rows of the ring."""
+    own = Target.of(device.info, "fp32")
+    found: dict[str, set[int]] = {}
+    for target in (own, replace(own, cpu=False, texel=False), replace(own, cpu=False, texel=False, subgroup=0)):
+        program = compile_model(model, target, ("decode",))
+        at = Lengths({"T": 1, "C": 512, "W": 0}, 100, 1)
+        for dispatch in program.entries["decode"].dispatches:
+            shader = program.kernels[dispatch.kernel].shader
+            if shader.startswith("attention"):
+                found.setdefault(shader, set()).add(Workload(program).bytes_of(dispatch, at))
+    ring = 2 * KV * D * 4 * (101 + 1)  # seen, and written
+    expected = ring + 4 * (HEADS + 2 * KV) * D + 4 * HEADS * D + 16 + 4 * D
+    assert len(found) == 3 and set.union(*found.values()) == {expected}
 
 
 def test_keys_that_queries_see() -> None:

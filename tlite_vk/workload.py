@@ -16,6 +16,8 @@ _CAPACITY = 1 << 12  # sizes of states are linear in the capacity but for roundi
 
 _FEW_WORDS = ("picked", "weight:tickets")
 """Buffers that are bound whole and of which a dispatch touches a few words."""
+_SHARE_RESULTS = ("argmax", "attention_split")
+"""Kernels whose workgroups hand each other partial results through the arena, fewer than there is room for."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Workload:
     def bytes_of(self, dispatch: Dispatch, at: Lengths) -> int:
         """Bytes that a dispatch reads and writes at least: every byte of its windows once, an update's twice.
 
+        What its workgroups hand each other does not count.
         Of the ring count the rows seen and written, of tables of rows (embedding, rotary) as many rows as the step has.
         A generated kernel that picks elements from a window counts the whole window.
         """
@@ -80,7 +83,8 @@ class Workload:
     def _window_bytes(self, dispatch: Dispatch, window: Window, at: Lengths) -> float:
         name, _, size = window.resolve(at.symbols)
         reads, writes = window.access in ("read", "update"), window.access in ("write", "update")
-        if name in _FEW_WORDS:
+        scratch = name == "arena" and window.access == "update" and self._shader(dispatch) in _SHARE_RESULTS
+        if scratch or name in _FEW_WORDS:
             return 0.0
         if name.startswith("state:"):
             rows = reads * at.span(self._attention_window(dispatch, at)) + writes * at.count

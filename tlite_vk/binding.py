@@ -54,6 +54,11 @@ class Pipelines:
         self._made.clear()
 
 
+def present(dispatches: Iterable[Dispatch], symbols: Mapping[str, int]) -> tuple[Dispatch, ...]:
+    """The dispatches that have workgroups at these lengths; one over an empty tensor has none."""
+    return tuple(d for d in dispatches if all(evaluate(g, symbols) for g in d.groups))
+
+
 def record(
     recording: Recording,
     dispatches: Iterable[Dispatch],
@@ -65,8 +70,7 @@ def record(
 
     A dispatch of no workgroups (a tensor that is empty at these lengths) is left out.
     """
-    work = tuple(d for d in dispatches if all(evaluate(g, symbols) for g in d.groups))
-    for step in schedule(work, symbols):
+    for step in schedule(present(dispatches, symbols), symbols):
         if isinstance(step, Barrier):
             recording.barrier()
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .binding import Buffers, Pipelines, record
+from .binding import Buffers, Pipelines, present, record
 from .device import Buffer, Device, Recording
 from .errors import InputError
 from .expression import evaluate
@@ -64,7 +64,7 @@ class Engine:
         self.device, self.program, self.target = device, program, target
         self.capacity, self.window, self.chunk = capacity, window, chunk
         self._weights = upload(device, program.weights, target.alignment, progress)
-        symbols = self._symbols(chunk)
+        symbols = self.symbols(chunk)
         sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
         sizes |= {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
         self._buffers = Buffers(
@@ -77,7 +77,8 @@ class Engine:
         self._pipelines = Pipelines(device, program)
         self._recordings: OrderedDict[Variant, Recording] = OrderedDict()
 
-    def _symbols(self, tokens: int) -> dict[str, int]:
+    def symbols(self, tokens: int) -> dict[str, int]:
+        """What the symbols of a Program's expressions are in a step of `tokens`."""
         return {"T": tokens, "C": self.capacity, "W": self.window}
 
     def feed(self, position: int, ids: Sequence[int]) -> None:
@@ -116,13 +117,10 @@ class Engine:
 
     def _record(self, variant: Variant) -> Recording:
         entry = self.program.entries[variant.entry]
-        symbols = self._symbols(variant.tokens)
+        symbols = self.symbols(variant.tokens)
         recording = self.device.recording()
         buffers = self._with_arena(entry)
-        if variant.feed:
-            recording.copy(self._inbox, 0, self._buffers.named["step"], 0, STEP_BYTES)
-            recording.copy(self._inbox, STEP_BYTES, self._buffers.named["ids"], 0, 4 * variant.tokens)
-            recording.barrier()
+        self._take(recording, variant)
         record(recording, _chosen(entry, variant), symbols, buffers, self._pipelines)
         if variant.pick or variant.read:
             recording.barrier()
@@ -136,10 +134,35 @@ class Engine:
         recording.end()
         return recording
 
+    def timed(self, variant: Variant, *, alone: bool = True) -> tuple[Recording, tuple[Dispatch, ...]]:
+        """A recording with timestamps, which the caller closes, and its dispatches; what is read stays on the device.
+
+        alone: 2 timestamps per dispatch, before and after it, with a barrier before the former. Otherwise 2 in all,
+        around the dispatches with the barriers that they need. Raises DeviceError where a device has no timestamps.
+        """
+        entry, symbols = self.program.entries[variant.entry], self.symbols(variant.tokens)
+        buffers, recording = self._with_arena(entry), self.device.recording()
+        self._take(recording, variant)
+        dispatches = present(_chosen(entry, variant), symbols)
+        for part in [(d,) for d in dispatches] if alone else [dispatches]:
+            recording.barrier()
+            recording.timestamp()
+            record(recording, part, symbols, buffers, self._pipelines)
+            recording.timestamp()
+        recording.end()
+        return recording, dispatches
+
+    def _take(self, recording: Recording, variant: Variant) -> None:
+        """What a fed recording starts with."""
+        if variant.feed:
+            recording.copy(self._inbox, 0, self._buffers.named["step"], 0, STEP_BYTES)
+            recording.copy(self._inbox, STEP_BYTES, self._buffers.named["ids"], 0, 4 * variant.tokens)
+            recording.barrier()
+
     def _with_arena(self, entry: Entry) -> Buffers:
         """The buffers with the entry's own arena, made when it is first used, for the longest step."""
         if entry.name not in self._arenas:
-            size = evaluate(entry.arena, self._symbols(1 if entry.name == "decode" else self.chunk))
+            size = evaluate(entry.arena, self.symbols(1 if entry.name == "decode" else self.chunk))
             self._arenas[entry.name] = self.device.buffer(max(256, size))
         return Buffers({**self._buffers.named, "arena": self._arenas[entry.name]}, self._weights)
 

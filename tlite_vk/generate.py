@@ -183,16 +183,21 @@ class Model:
         self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None
     ) -> None:
         """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`."""
+        for part, variant in self.chunks(len(ids), pick):
+            self.engine.feed(start + part.start, ids[part.start : part.stop])
+            self.engine.run(variant)
+            if progress is not None:
+                progress(part.stop, len(ids))
+
+    def chunks(self, count: int, pick: bool = True) -> Iterator[tuple[range, Variant]]:
+        """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
         chunk = self.engine.chunk
-        for first in range(0, len(ids), chunk):
-            part = ids[first : first + chunk]
-            last = first + chunk >= len(ids)
+        for first in range(0, count, chunk):
+            part = range(first, min(first + chunk, count))
+            last = part.stop == count
             tokens = self._padded(len(part)) if len(part) > 1 else 1
             entry = "prefill" if tokens > 1 else "decode"
-            self.engine.feed(start + first, part)
-            self.engine.run(Variant(entry, tokens, head=last, pick=last and pick, read=last and not pick))
-            if progress is not None:
-                progress(first + len(part), len(ids))
+            yield part, Variant(entry, tokens, head=last, pick=last and pick, read=last and not pick)
 
     def _padded(self, count: int) -> int:
         bucket = self.engine.target.bucket

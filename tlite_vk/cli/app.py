@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, compile, convert, evaluate, fetch, info, quantize, run
+from . import bench, compile, convert, evaluate, fetch, info, profile, quantize, run
 
 app = typer.Typer(
     name="tlite-vk",
@@ -42,5 +42,6 @@ app.command("convert")(convert.convert)
 app.command("quantize")(quantize.quantize)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("profile")(profile.profile)
 app.command("eval")(evaluate.evaluate)
 app.command("compile")(compile.compile_)

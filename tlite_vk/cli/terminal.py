@@ -10,6 +10,8 @@ from typing import Any
 
 Advance = Callable[[str, int, int], None]
 """Called with (what is being done, done, total); a total of 0 shows work of unknown length."""
+WIDE = 1000
+"""Characters of a line of a table in a file or a pipe, where nothing has to be folded."""
 
 
 def print_json(value: Any) -> None:
@@ -39,7 +41,7 @@ def print_table(rows: Sequence[tuple[str, str]], title: str) -> None:
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
-    """A table with a header on standard output; numbers are set flush right, the last column wraps in a terminal."""
+    """A table with a header on standard output; numbers are flush right, the last column wraps in a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -57,7 +59,8 @@ def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], title: s
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    screen = sys.stdout.isatty()
+    Console(soft_wrap=not screen, width=None if screen else WIDE).print(table)
 
 
 @contextmanager

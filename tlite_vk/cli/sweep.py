@@ -61,7 +61,7 @@ def _print(r: SweepReport) -> None:
 
 def _rest(point: Point) -> tuple[str, str, str]:
     memory = point.memory
-    repetitions = ", ".join(f"{ms:.4g}" for ms in point.repetitions)
+    repetitions = ", ".join(f"{ms:.{0 if ms >= 1000 else 1}f}" for ms in point.repetitions)
     return f"{memory.ring / 1e6:.1f}", f"{memory.total / 1e6:.1f}", repetitions
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,8 @@ def test_the_filling_reaches_the_whole_ring(device: Device, model: Path) -> None
 
 
 def test_plans_that_measure_nothing(device: Device, model: Path) -> None:
-    for plan in ({"gen": 0}, {"repeat": 0}, {"cached": (0,)}, {"prompts": (4, 0)}):
+    plans: list[dict[str, Any]] = [{"gen": 0}, {"repeat": 0}, {"cached": (0,)}, {"prompts": (4, 0)}]
+    for plan in plans:
         with pytest.raises(InputError, match="at least 1"):
             SweepPlan(**plan)
     with pytest.raises(InputError, match="begins with 128 tokens, only 100"):

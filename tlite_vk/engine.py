@@ -92,6 +92,16 @@ class Engine:
         """Run a variant to its end, `repeat` times in one submission. Raises DeviceError if the device is lost."""
         self.recording(variant).run(repeat)
 
+    def fill_ring(self, word: int) -> None:
+        """Put a 32-bit word everywhere in the ring, whose content is undefined at first: for measurements."""
+        recording = self.device.recording()
+        for state in self.program.states:
+            buffer = self._buffers.named[f"state:{state.name}"]
+            recording.fill(buffer, 0, buffer.nbytes, word)
+        recording.end()
+        recording.run()
+        recording.close()
+
     def logits(self, rows: int = 1) -> Floats:
         """The logits that the last reading run left: float32 [rows, V]."""
         assert self._logits is not None

@@ -309,6 +309,7 @@ def load(
     *,
     device: Device | int | str | None = None,
     context: int | None = None,
+    shorten: bool = False,
     window: int = 0,
     precision: Precision = "fp16",
     chunk: int | None = None,
@@ -319,6 +320,7 @@ def load(
 
     model: an ONNX file with cached keys and values, or the folder of a model.onnx; tokenizer.json lies beside it.
     context: most tokens, prompt and answer together (default: 2048, or what the model allows if that is less).
+    shorten: take the longest context that the model knows where it is less than `context`.
     window: make a model with full attention see only this many positions back, and go on past the context.
     precision: "fp16" keeps the KV cache in halves, "fp32" in floats. chunk: most prompt tokens of one step.
     scoring: for `Model.score` instead of generation. progress(done, total): bytes of weights uploaded.
@@ -335,6 +337,8 @@ def load(
         raise InputError("context, window and chunk must be positive")
     chunk = -(-chunk // target.bucket) * target.bucket
     most = program.positions or DEFAULT_CONTEXT
+    if context is not None and shorten:
+        context = min(context, most)
     if context is not None and context > most:
         raise InputError(
             f"the model knows {most} positions, a context of {context} does not fit; choose at most {most}"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from support.cli import Cli
+from support.gguf_models import write_llama
 
 from tlite_vk import roofline
+from tlite_vk.convert import convert
 
 pytestmark = pytest.mark.usefixtures("lavapipe")
 
@@ -49,6 +51,36 @@ def test_bench_of_too_much(cli: Cli, model: Path) -> None:
     assert "choose at most 4096" in cli("bench", model, "--prompt", 5000).error
     assert "choose smaller --prompt, --gen or --depth" in cli("bench", model, "--context", 32).error
     assert "there is no device" in cli("bench", model, "--device", 9).error
+
+
+@pytest.fixture(scope="module")
+def short_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows 200 positions."""
+    folder = tmp_path_factory.mktemp("short")
+    return convert(write_llama(folder, context=200), folder / "model.onnx").model
+
+
+def test_sweep(cli: Cli, short_model: Path, tmp_path: Path) -> None:
+    arguments = ["bench", short_model, "--sweep", "--gen", 2, "--repeat", 2]
+    result = cli(*arguments, "--json", "--plot", tmp_path / "out.png")
+    note = "the model knows 200 positions; left out: 256, 512, 1024, 2048, 4096, 8192\n"
+    assert (result.code, result.err) == (0, note)
+    found = json.loads(result.out)
+    assert [p["tokens"] for p in found["decode"]] == [128]
+    assert [p["tokens"] for p in found["prefill"]] == [64, 128]
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    text = cli(*arguments, "--context", 130)
+    assert text.err == ""
+    for part in ("cached tokens", "prefill, ms", "tokens/s", "memory, MB", "attention must", "one more position"):
+        assert part in text.out
+
+
+def test_sweep_of_what_does_not_fit(cli: Cli, short_model: Path, tmp_path: Path) -> None:
+    assert "belong to --sweep" in cli("bench", short_model, "--plot", tmp_path / "out.png").error
+    assert "belong to --sweep" in cli("bench", short_model, "--longest", 512).error
+    assert "leave out --prompt and --depth" in cli("bench", short_model, "--sweep", "--depth", 5).error
+    assert "begins with 128 tokens, only 100" in cli("bench", short_model, "--sweep", "--longest", 100).error
+    assert "must end in" in cli("bench", short_model, "--sweep", "--plot", tmp_path / "out.jpeg2").error
 
 
 def test_eval(cli: Cli, model: Path, tmp_path: Path) -> None:

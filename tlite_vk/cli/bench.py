@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,9 @@ from .terminal import megabytes, print_json, print_table, progress
 if TYPE_CHECKING:
     from tlite_vk.bench import Report
 
+SWEEP_PANEL = "How cost grows"
+LONGEST = 8192
+
 
 def bench(
     model: options.Model,
@@ -19,6 +23,24 @@ def bench(
     gen: Annotated[int, typer.Option(min=1, help="Tokens to decode.")] = 32,
     repeat: Annotated[int, typer.Option(min=1, help="Timed repetitions; medians are reported.")] = 3,
     depth: Annotated[int, typer.Option(min=0, help="Tokens in the cache before decoding.")] = 0,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            rich_help_panel=SWEEP_PANEL,
+            help="Decode behind 128 to 8192 cached tokens, prompts of 64 to 4096, each twice the one before.",
+        ),
+    ] = False,
+    longest: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=SWEEP_PANEL, help="With --sweep: no longer than this; --context likewise."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=SWEEP_PANEL, help="With --sweep: draw it into this .png, .svg or .pdf (needs Matplotlib)."
+        ),
+    ] = None,
     device: options.Device = None,
     context: options.Context = None,
     precision: options.Precision = options.PrecisionName.fp16,
@@ -29,10 +51,26 @@ def bench(
     prefill: a prompt from an empty cache until the logits of its last token are there. decode: one token per
     submission, its logits on the host before the next one starts. generate: what `run` does at temperature 0, tokens
     chosen on the device, several per submission. The limits are measured in the same run: copy counts bytes read plus
-    written; multiply-adds are fp32.
+    written; multiply-adds are fp32. With --sweep: how time and memory grow with the length, beside what attention must
+    cost.
     """
     from tlite_vk.bench import Plan
     from tlite_vk.bench import bench as measure
+    from tlite_vk.errors import InputError
+
+    from .sweep import sweep as measure_growth
+
+    if not sweep and (longest is not None or plot is not None):
+        raise InputError("--longest and --plot belong to --sweep")
+    if sweep:
+        if prompt != Plan.prompt or depth != Plan.depth:
+            raise InputError("--sweep chooses its own lengths; leave out --prompt and --depth")
+        most = min(longest or LONGEST, context or LONGEST)
+        measure_growth(
+            model, longest=most, gen=gen, repeat=repeat, device=device, precision=precision.value, plot=plot,
+            as_json=as_json,
+        )  # fmt: skip
+        return
 
     plan = Plan(prompt, gen, repeat, depth)
     with progress() as advance:

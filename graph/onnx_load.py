@@ -165,9 +165,9 @@ class _Loader:
         graph.verify()
         return graph
 
-    def define(self, value: Value) -> None:
+    def define(self, value: Value, who: str = "") -> None:
         if value.name in self.values:
-            raise GraphError(f"{value.name!r} is defined twice")
+            raise GraphError(f"{who}{value.name!r} is defined twice")
         self.values[value.name] = value
 
     def find(self, name: str, reader: str) -> Value:
@@ -284,7 +284,7 @@ class _Loader:
         node.attributes = {a.name: self.attribute(node, a) for a in proto.attribute}
         for i, output in enumerate(proto.output):
             value = Value(output or f"{name}:{i}")
-            self.define(value)
+            self.define(value, f"{node}: ")
             node.outputs.append(value)
         if not node.outputs:
             raise GraphError(f"{node} has no outputs")

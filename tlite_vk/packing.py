@@ -78,7 +78,7 @@ def packing_of(weight: Weight) -> Packing:
         name = _affine_format(weight.parts[0])
         group = weight.group
     else:
-        if weight.dtype not in (np.float16, np.float32):
+        if weight.dtype not in (np.float16, np.float32) and weight.dtype.name != "bfloat16":
             raise ModelError(f"a weight of type {weight.dtype} has no packed format")
         name = "float16" if weight.dtype == np.float16 else "float32"
         group = int(weight.shape[1])
@@ -145,7 +145,8 @@ def _slices(weight: Weight, first: int, last: int) -> list[tuple[QuantizedRows |
 def _codes(part: QuantizedRows | Array, low: int, high: int, packing: Packing) -> Array:
     """uint32 [high - low, chunks * words] in the order of the file's rows."""
     if not isinstance(part, QuantizedRows):
-        return np.ascontiguousarray(part[low:high]).view(np.uint32)
+        rows = part[low:high].astype(np.float32) if part.dtype.name == "bfloat16" else part[low:high]
+        return np.ascontiguousarray(rows).view(np.uint32)
     raw = np.ascontiguousarray(part.codes[low:high])
     words = raw.view(np.uint32)
     if part.bits == 8:

@@ -35,6 +35,7 @@ FORMATS = (
     "int8_f32",
     "int8_unsigned",
     "float16",
+    "bfloat16",
     "float32",
 )
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from tlite_vk.graph.ir import Value, constant
+from tlite_vk.graph.ops.dtypes import numpy_dtype
 from tlite_vk.graph.weights import AffineWeight, QuantizedRows
 
 
 def make_weight(form: str, rows: int, columns: int, rng: np.random.Generator) -> Value:
     """A random weight [rows, columns] in one of the packed formats, `_group64` and the like in groups of that size."""
     form, _, size = form.partition("_group")
+    if form == "bfloat16":
+        values = (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(numpy_dtype(form))
+        return Value("w", "float32", (rows, columns), values)
     if form.startswith("float"):
         return constant("w", (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(form))
     group = min(int(size or {"int8_f32": 16}.get(form, 32)), columns)

@@ -17,6 +17,7 @@ from pathlib import Path
 import sympy
 
 from . import kernels  # noqa: F401  (registers the kernels)
+from .book import Book
 from .errors import ModelError
 from .graph import shape as dims
 from .graph.ir import Graph, Value
@@ -29,7 +30,7 @@ from .graph.passes.rotary import Rotary
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
 from .kernels.norm import PICKED, argmax
-from .lower import Book, Lowering
+from .lower import Lowering
 from .program import Entry, Program, State
 from .target import Target
 

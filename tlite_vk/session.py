@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .binding import Buffers, Pipelines, record
+from .book import Book
 from .compile import lower_run
 from .device import Buffer, Device, Recording, open_device
 from .errors import InputError
@@ -26,7 +27,6 @@ from .graph.ir import Graph, Value
 from .graph.onnx_load import load_model
 from .graph.ops.dtypes import FLOATS, numpy_dtype
 from .graph.pipeline import optimize
-from .lower import Book
 from .target import Precision, Target
 from .upload import device_array, upload
 

@@ -16,13 +16,14 @@ import time
 import numpy as np
 
 from tlite_vk.binding import Buffers, Pipelines, record
+from tlite_vk.book import Book
 from tlite_vk.device import Device, open_device
 from tlite_vk.expression import evaluate
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value
 from tlite_vk.kernels.attention import STEP_BYTES
-from tlite_vk.lower import Book, Lowering
+from tlite_vk.lower import Lowering
 from tlite_vk.program import Entry, Program
 from tlite_vk.target import Target
 from tlite_vk.upload import upload

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tlite_vk.book import Book
 from tlite_vk.compile import lower_run
 from tlite_vk.graph.infer import infer
 from tlite_vk.graph.memory import plan_memory
 from tlite_vk.graph.onnx_load import load_model
 from tlite_vk.graph.pipeline import optimize
-from tlite_vk.lower import Book
 from tlite_vk.target import Target
 
 T = TypeVar("T")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from tlite_vk.binding import Buffers, Pipelines, record
+from tlite_vk.book import Book
 from tlite_vk.device import Buffer, Device
 from tlite_vk.expression import evaluate
 from tlite_vk.graph import shape as dims
@@ -18,7 +19,7 @@ from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.hazards import find_hazards, schedule
 from tlite_vk.kernels.attention import LEAST_KEYS
-from tlite_vk.lower import Book, Lowering
+from tlite_vk.lower import Lowering
 from tlite_vk.program import Entry, Program
 from tlite_vk.target import Target
 from tlite_vk.upload import upload

@@ -8,11 +8,12 @@ from support.graphs import Builder
 from support.kernels import check, targets
 from support.modules import validate
 
+from tlite_vk.book import Book
 from tlite_vk.device import Device
 from tlite_vk.errors import ModelError
 from tlite_vk.graph.ir import Graph, Value
 from tlite_vk.kernels.generated.fusion import MAX_NODES
-from tlite_vk.lower import Book, Lowering
+from tlite_vk.lower import Lowering
 from tlite_vk.session import Session
 from tlite_vk.target import Target
 

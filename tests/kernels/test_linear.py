@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pytest
 from support.weights import make_weight
 
+from tlite_vk.book import Book
 from tlite_vk.device import Device
 from tlite_vk.graph.evaluate import evaluate
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.graph.shape import symbol
-from tlite_vk.lower import Book, Lowering
+from tlite_vk.lower import Lowering
 from tlite_vk.session import Session
 from tlite_vk.target import Target, has_half_arithmetic
 

@@ -12,7 +12,8 @@ from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError
 from tlite_vk.evaluate import perplexity, read_text
-from tlite_vk.generate import Model, load
+from tlite_vk.generate import Model
+from tlite_vk.loading import load
 
 TEXT = "Call me Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse."
 

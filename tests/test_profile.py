@@ -16,7 +16,7 @@ from tlite_vk.compile import compile_model
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.errors import DeviceError, InputError
-from tlite_vk.generate import load
+from tlite_vk.loading import load
 from tlite_vk.profile import Profile, Slice, Step, profile, require_timestamps
 from tlite_vk.roofline import Roofline
 from tlite_vk.target import Target

@@ -13,7 +13,7 @@ from support.gguf_models import write_llama
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError
-from tlite_vk.generate import load
+from tlite_vk.loading import load
 from tlite_vk.sweep import (
     DECODE_POWERS,
     FILLING,

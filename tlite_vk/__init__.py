@@ -17,13 +17,14 @@ __all__ = ["Model", "Session", "__version__", "list_devices", "load", "quantize_
 
 if TYPE_CHECKING:
     from .device import list_devices
-    from .generate import Model, load
+    from .generate import Model
+    from .loading import load
     from .quantize import quantize_model
     from .session import Session
 
 _HOMES = {
     "Model": "generate",
-    "load": "generate",
+    "load": "loading",
     "Session": "session",
     "list_devices": "device",
     "quantize_model": "quantize",

@@ -23,7 +23,8 @@ import numpy as np
 
 from .device import Device
 from .errors import InputError
-from .generate import DEFAULT_CONTEXT, Model, load
+from .generate import Model
+from .loading import DEFAULT_CONTEXT, load
 from .roofline import Roofline, measure
 from .target import Precision
 from .workload import Workload

@@ -20,7 +20,8 @@ from .device import Device, DeviceInfo, Recording, open_device
 from .engine import Engine, Variant
 from .errors import DeviceError, InputError
 from .expression import evaluate
-from .generate import DEFAULT_CONTEXT, Model, load
+from .generate import Model
+from .loading import DEFAULT_CONTEXT, load
 from .program import Dispatch
 from .roofline import Roofline, measure
 from .target import Precision

@@ -21,7 +21,8 @@ from .bench import SEED, Progress
 from .device import Device
 from .errors import InputError
 from .expression import evaluate
-from .generate import Model, load
+from .generate import Model
+from .loading import load
 from .program import Program
 from .target import Precision
 

@@ -9,9 +9,9 @@ from support.builder_llama import BuilderLlama, build_builder_llama
 from support.greedy import OnnxruntimeGreedy
 
 from tlite_vk.device import Device
-from tlite_vk.generate import load
 from tlite_vk.graph.onnx_load import from_proto
 from tlite_vk.graph.pipeline import optimize
+from tlite_vk.loading import load
 
 TOKENS, MARGIN = 32, 1e-3
 FORMS = {

@@ -13,7 +13,8 @@ import pytest
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.fetch import fetch
-from tlite_vk.generate import Model, load
+from tlite_vk.generate import Model
+from tlite_vk.loading import load
 from tlite_vk.target import Precision
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

@@ -20,7 +20,8 @@ from support.plain_llama import PlainLlama
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError, ModelError
-from tlite_vk.generate import Model, load
+from tlite_vk.generate import Model
+from tlite_vk.loading import load
 from tlite_vk.target import Target, has_half_arithmetic
 
 Make = Callable[..., tuple[Path, Path]]
@@ -148,7 +149,7 @@ def test_one_or_several_tokens_per_submission_are_the_same(model: Model, monkeyp
     prompt = [1, 40, 50, 60]
     found = []
     for seconds in (0.0, 1e9):
-        monkeypatch.setattr("tlite_vk.generate.SUBMISSION_SECONDS", seconds)
+        monkeypatch.setattr("tlite_vk.decoding.SUBMISSION_SECONDS", seconds)
         found.append(list(model.generate_tokens(prompt, max_tokens=40)))
     assert found[0] == found[1]
 

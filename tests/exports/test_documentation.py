@@ -9,7 +9,7 @@ from exporting.export import Decoder, quiet
 from support.exports import greedy, model_of
 
 from tlite_vk.device import Device
-from tlite_vk.generate import load
+from tlite_vk.loading import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 

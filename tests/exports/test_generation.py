@@ -11,8 +11,8 @@ from exporting.architectures import ARCHITECTURES, DECODERS
 from support.exports import OTHER_FORMS, Greedy, Variant, greedy, variants
 
 from tlite_vk.device import Device
-from tlite_vk.generate import load
 from tlite_vk.graph.errors import GraphError
+from tlite_vk.loading import load
 from tlite_vk.session import Session
 
 LENGTHS = (1, 63, 64, 65, 200)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from tlite_vk.device import Device
-from tlite_vk.generate import load
+from tlite_vk.loading import load
 
 TOKENS, MARGIN, STOP = 24, 1e-3, 2
 FORMS = {

@@ -27,7 +27,7 @@ def evaluate(
     token of a window but the first is scored.
     """
     from tlite_vk.evaluate import perplexity, read_text
-    from tlite_vk.generate import load
+    from tlite_vk.loading import load
 
     content = read_text(text)
     with progress() as advance:

@@ -73,7 +73,7 @@ def run(
     is full, which a note on standard error tells. Ctrl-C ends it cleanly.
     """
     text = _prompt_text(prompt)
-    from tlite_vk.generate import load
+    from tlite_vk.loading import load
     from tlite_vk.sampling import SamplingOptions
 
     sampling = SamplingOptions(

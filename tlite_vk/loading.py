@@ -1,0 +1,80 @@
+"""From a model file to a Model on a device: compile, bind, upload.
+
+model = tlite_vk.load("model.onnx", device="llvmpipe", context=1024)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .compile import compile_model
+from .device import Device, open_device
+from .engine import Engine
+from .errors import InputError, ModelError
+from .generate import Model
+from .graph.passes.ring_attention import LONG
+from .target import Precision, Target
+from .tokenizer import Tokenizer
+
+DEFAULT_CONTEXT = 2048
+
+
+def load(
+    model: str | Path,
+    *,
+    device: Device | int | str | None = None,
+    context: int | None = None,
+    shorten: bool = False,
+    window: int = 0,
+    precision: Precision = "fp16",
+    chunk: int | None = None,
+    scoring: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Model:
+    """Load a model for generation: compile it, bind it to a device, upload its weights.
+
+    model: an ONNX file with cached keys and values, or the folder of a model.onnx; tokenizer.json lies beside it.
+    context: most tokens, prompt and answer together (default: 2048, or what the model allows if that is less).
+    shorten: take the longest context that the model knows where it is less than `context`.
+    window: make a model with full attention see only this many positions back, and go on past the context.
+    precision: "fp16" keeps the KV cache in halves, "fp32" in floats. chunk: most prompt tokens of one step.
+    scoring: for `Model.score` instead of generation. progress(done, total): bytes of weights uploaded.
+    Raises ModelError or GraphError for the file, InputError for the arguments, DeviceError for the device.
+    """
+    path = _model_file(Path(model))
+    opened = device if isinstance(device, Device) else open_device(device)
+    target = Target.of(opened.info, precision)
+    entries = ("score",) if scoring else ("decode", "prefill")
+    reach = LONG if window else max(context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    program = compile_model(path, target, entries, positions=reach)
+    chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
+    if chunk < 1 or window < 0 or (context is not None and context < 1):
+        raise InputError("context, window and chunk must be positive")
+    chunk = -(-chunk // target.bucket) * target.bucket
+    most = program.positions or DEFAULT_CONTEXT
+    if context is not None and shorten:
+        context = min(context, most)
+    if context is not None and context > most:
+        raise InputError(
+            f"the model knows {most} positions, a context of {context} does not fit; choose at most {most}"
+        )
+    if window and program.window:
+        raise InputError(f"the model has a window of its own ({program.window}); --window is for models without one")
+    seen = window or program.window
+    capacity = seen + chunk - 1 if seen else min(context or DEFAULT_CONTEXT, most)
+    engine = Engine(opened, program, target, capacity=capacity, window=window, chunk=chunk, progress=progress)
+    tokenizer = Tokenizer.load(path) if (path.parent / "tokenizer.json").is_file() else None
+    return Model(engine, tokenizer, path)
+
+
+def _model_file(path: Path) -> Path:
+    """The ONNX file that is meant. Raises ModelError with the next step where it is none."""
+    if path.is_dir():
+        path = path / "model.onnx"
+    if not path.is_file():
+        raise ModelError(f"no such model: {path}")
+    with path.open("rb") as file:
+        if file.read(4) == b"GGUF":
+            raise ModelError(f"{path} is a GGUF file; convert it first: tlite-vk convert {path} -o model.onnx")
+    return path

@@ -48,6 +48,19 @@ def load_model(path: str | Path) -> Graph:
     return from_proto(_read(path), path)
 
 
+def model_facts(path: str | Path) -> tuple[dict[str, str], list[str]]:
+    """(the file's own notes about the model, the files beside it that hold its tensors). Raises GraphError."""
+    proto = _read(Path(path))
+    graphs, names = [proto.graph], set[str]()
+    while graphs:
+        graph = graphs.pop()
+        attributes = [a for node in graph.node for a in node.attribute]
+        graphs += [g for a in attributes for g in (*a.graphs, *([a.g] if a.HasField("g") else []))]
+        tensors = [*graph.initializer, *(t for a in attributes for t in (*a.tensors, a.t))]
+        names |= {e.value for t in tensors for e in t.external_data if e.key == "location"}
+    return {entry.key: entry.value for entry in proto.metadata_props}, sorted(names)
+
+
 def from_proto(proto: onnx.ModelProto, path: str | Path = "model.onnx") -> Graph:
     """The graph of a model in memory; `path` is where it would lie, for its external data and for messages."""
     path = Path(path)

@@ -43,7 +43,8 @@ class Book:
             self._alive.append(source)  # ids and addresses stay unique while this lives
             size = 4 * int(np.size(source)) if size is None else size  # every element is a 32-bit word
             nbytes = max(16, -(-size // 16) * 16)
-            self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, nbytes, kind, source)
+            rows = int(source[0].shape[0]) if kind == "rotary" else 0
+            self.weights[key] = WeightPlan(f"{name}/{kind}" if kind != "array" else name, nbytes, kind, source, rows)
         return self.weights[key]
 
     def generated(self, source: str) -> str:
@@ -60,7 +61,10 @@ class Book:
         """The window of a packed row block's codes or scales; blocks of the same weight are shared."""
         key = (source.part, "", f"{identity(source.weight)} {source.packing} {source.block}")
         if key not in self.weights:
-            self.weights[key] = WeightPlan(f"{name}/{source.part}", -(-source.nbytes // 16) * 16, "packed", source)
+            nbytes, columns = -(-source.nbytes // 16) * 16, source.packing.columns if source.part == "codes" else 0
+            self.weights[key] = WeightPlan(
+                f"{name}/{source.part}", nbytes, "packed", source, source.block.rows, columns
+            )
         plan = self.weights[key]
         return Window(f"weight:{plan.name}", 0, plan.size, "read")
 

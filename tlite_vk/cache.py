@@ -1,9 +1,12 @@
 """Where things that can be made again are kept between runs."""
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def cache_folder() -> Path:
@@ -23,11 +26,21 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises OSError as Path.write_bytes does.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when the block ends well; makes its folder. Raises OSError.
+
+    Whoever is killed in between leaves a file of another name, with a dot before it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ score    T tokens, logits of every row (perplexity, teacher forcing)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,10 @@ from .graph.passes.ring_attention import LONG
 from .graph.passes.rotary import Rotary
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
-from .kernels.norm import PICKED, argmax
+from .kernels.norm import argmax
 from .lower import Lowering
 from .program import Entry, Program, State
+from .step import PICKED
 from .target import Target
 
 log = logging.getLogger(__name__)
@@ -87,25 +88,39 @@ def compile_model(
     observe sees each entry when it is made; dump(entry, pass, graph) sees the graph after each pass.
     """
     graph = load_model(Path(path))
+    fused = [_fused(graph, name, positions, partial(dump, name) if dump is not None else None) for name in entries]
+    program = _program(fused, target, observe)
+    log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
+    return program
+
+
+def compile_variants(
+    path: str | Path, targets: Sequence[Target], entries: tuple[str, ...], *, positions: int = LONG
+) -> list[Program]:
+    """The same for several targets; the graph is loaded and fused once, so that they share their weights."""
+    graph = load_model(Path(path))
+    fused = [_fused(graph, name, positions, None) for name in entries]
+    return [_program(fused, target) for target in targets]
+
+
+def _program(fused: Sequence[_Fused], target: Target, observe: Callable[[Compiled], None] | None = None) -> Program:
     book = Book(half_states=target.half_cache)
     made: list[_Made] = []
-    for name in entries:
-        made.append(_entry(graph, name, target, book, positions, partial(dump, name) if dump is not None else None))
+    for entry in fused:
+        made.append(_entry(entry, target, book))
         if observe is not None:
             observe(made[-1].compiled)
-    low, roles, fused = made[-1].low, made[-1].roles, made[-1].compiled.graph
-    rings = [n for n in fused.nodes if n.op == "RingAttention"]
+    low, roles, graph = made[-1].low, made[-1].roles, fused[-1].graph
+    rings = [n for n in graph.nodes if n.op == "RingAttention"]
     windows = {int(n.attributes.get("window", 0)) for n in rings}
-    program = book.program(
+    return book.program(
         [m.compiled.entry for m in made],
         [_state(low, cache) for pair in roles.caches for cache in (pair.k_in, pair.v_in)],
         {"ids": ["*", 4, "T"], "picked": 4 * PICKED},
         low.columns(roles.logits),
         max(windows) if 0 not in windows else 0,
-        min(_positions(fused), default=0),
+        min(_positions(graph), default=0),
     )
-    log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
-    return program
 
 
 def compile_run(
@@ -153,23 +168,35 @@ class _Made:
     roles: Roles
 
 
-def _entry(
-    graph: Graph, name: str, target: Target, book: Book, positions: int, dump: Callable[[str, Graph], None] | None
-) -> _Made:
+@dataclass(frozen=True)
+class _Fused:
+    """An entry before a target is chosen."""
+
+    name: str
+    graph: Graph
+    report: Report
+
+
+def _fused(graph: Graph, name: str, positions: int, dump: Callable[[str, Graph], None] | None) -> _Fused:
     tokens, every_row = ENTRIES[name]
     fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row, positions=positions, dump=dump)
     for finding in report.rejections():
         log.debug("%s: %s", name, finding)
-    roles = find_roles(fused)
-    low = _lowering(fused, roles, target, book, report)
+    return _Fused(name, fused, report)
+
+
+def _entry(fused: _Fused, target: Target, book: Book) -> _Made:
+    _, every_row = ENTRIES[fused.name]
+    roles = find_roles(fused.graph)
+    low = _lowering(fused.graph, roles, target, book, fused.report)
     if not every_row and low.rows(roles.logits) != 1:
         raise ModelError(f"generation cannot reduce the output {roles.logits.name!r} to the last row of a prompt")
     low.run()
     if not every_row:
         argmax(low, roles.logits)
-    entry = low.finish(name, {"logits": roles.logits}, _head_label(fused))
+    entry = low.finish(fused.name, {"logits": roles.logits}, _head_label(fused.graph))
     assert low.plan is not None
-    return _Made(Compiled(entry, fused, report, low.plan), low, roles)
+    return _Made(Compiled(entry, fused.graph, fused.report, low.plan), low, roles)
 
 
 def _state(low: Lowering, cache: Value) -> State:

@@ -17,9 +17,8 @@ from .binding import Buffers, Pipelines, present, record
 from .device import Buffer, Device, Recording
 from .errors import InputError
 from .expression import evaluate
-from .kernels.attention import STEP_BYTES
-from .kernels.norm import PICKED
 from .program import Dispatch, Entry, Program
+from .step import PICKED, STEP_BYTES
 from .target import Target
 from .upload import upload
 

@@ -11,8 +11,8 @@ evaluated when a session records a bucket. Buffers are named:
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .expression import Expression, evaluate
@@ -95,12 +95,17 @@ class State:
 
 @dataclass(frozen=True)
 class WeightPlan:
-    """A constant that a session uploads. `kind` says what to make of `source` (see tlite_vk.upload)."""
+    """A constant that a session uploads. `kind` says what to make of `source` (see tlite_vk.weight_bytes).
+
+    rows: of a matrix or of a rotary table, 0 for anything else. columns: of a matrix, with its codes only.
+    """
 
     name: str
     size: int
     kind: str
     source: Any = field(repr=False, compare=False)
+    rows: int = 0
+    columns: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,3 +129,10 @@ class Program:
     @property
     def weight_bytes(self) -> int:
         return sum(weight.size for weight in self.weights)
+
+    def only(self, names: Sequence[str]) -> Program:
+        """The program with these entries, in this order, and the weights that they read. Raises KeyError."""
+        entries = {name: self.entries[name] for name in names}
+        read = {w.buffer for e in entries.values() for d in e.dispatches for w in d.windows}
+        weights = tuple(w for w in self.weights if f"weight:{w.name}" in read)
+        return replace(self, entries=entries, weights=weights)

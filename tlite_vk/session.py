@@ -28,7 +28,8 @@ from .graph.onnx_load import load_model
 from .graph.ops.dtypes import FLOATS, numpy_dtype
 from .graph.pipeline import optimize
 from .target import Precision, Target
-from .upload import device_array, upload
+from .upload import upload
+from .weight_bytes import device_array
 
 log = logging.getLogger(__name__)
 

@@ -1,45 +1,54 @@
-"""Weights into device memory: pooled into few buffers, written in place where the memory is mapped."""
+"""Weights into device memory: pooled into few buffers, written in place where the memory is mapped.
+
+Where it is not, neighbours go together in pieces of tens of megabytes: while one piece is copied to the device, threads
+make the next. Weights of a compiled file come straight from its memory map.
+"""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .device import Buffer, Device
-from .errors import DeviceError, InputError, ModelError
-from .graph.evaluate import constant_array
-from .kernels.linear import PackedBlock
-from .packing import pack
 from .program import WeightPlan
+from .stored import StoredWeight
 
 Array = npt.NDArray[Any]
 Location = tuple[Buffer, int]
+Progress = Callable[[int, int], None]
 POOL_BYTES = 1 << 28
+PIECE_BYTES = 1 << 26
+THREADS = min(8, os.cpu_count() or 1)
 
 
 def upload(
-    device: Device, plans: Sequence[WeightPlan], alignment: int, progress: Callable[[int, int], None] | None = None
+    device: Device, plans: Sequence[WeightPlan], alignment: int, progress: Progress | None = None
 ) -> dict[str, Location]:
     """Upload every weight; returns (buffer, offset) by name. `progress(done, total)` counts bytes.
 
-    Raises DeviceError where the device has not enough memory.
+    Raises DeviceError where the device has not enough memory, ModelError for a weight that cannot be read.
     """
     locations, pools = _place(plans, alignment)
     buffers = [device.buffer(size) for size in pools]
     total, done = sum(p.size for p in plans), 0
-    placed: dict[str, Location] = {}
-    for plan in plans:
-        pool, offset = locations[plan.name]
-        placed[plan.name] = (buffers[pool], offset)
-        _write(buffers[pool], offset, plan)
-        done += plan.size
-        if progress is not None:
-            progress(done, total)
-    return placed
+    with ThreadPoolExecutor(THREADS) as threads:
+        try:
+            for size in _write_all(threads, plans, locations, buffers):
+                done += size
+                if progress is not None:
+                    progress(done, total)
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            for buffer in buffers:
+                buffer.close()
+            raise
+    return {plan.name: (buffers[pool], offset) for plan in plans for pool, offset in (locations[plan.name],)}
 
 
 def _place(plans: Sequence[WeightPlan], alignment: int) -> tuple[dict[str, tuple[int, int]], list[int]]:
@@ -55,76 +64,67 @@ def _place(plans: Sequence[WeightPlan], alignment: int) -> tuple[dict[str, tuple
     return locations, pools
 
 
-def _write(buffer: Buffer, offset: int, plan: WeightPlan) -> None:
-    try:
-        _write_to(buffer, offset, plan)
-    except InputError as error:
-        raise ModelError(f"tensor {plan.name!r}: {error}") from error
+@dataclass
+class _Piece:
+    """Neighbours in one pool, from byte `start` to byte `stop` of it."""
+
+    pool: int
+    start: int
+    stop: int
+    plans: list[WeightPlan]
 
 
-def _write_to(buffer: Buffer, offset: int, plan: WeightPlan) -> None:
-    mapped = buffer.mapped
-    if mapped is not None:
-        target = mapped[offset : offset + plan.size]
-        _fill(target, plan)
-        return
-    staged = np.zeros(plan.size, np.uint8)
-    _fill(staged, plan)
-    buffer.write(staged, offset)
+def _pieces(plans: Sequence[WeightPlan], locations: dict[str, tuple[int, int]]) -> list[_Piece]:
+    found: list[_Piece] = []
+    for plan in plans:
+        pool, offset = locations[plan.name]
+        if not found or found[-1].pool != pool or offset + plan.size - found[-1].start > PIECE_BYTES:
+            found.append(_Piece(pool, offset, offset, []))
+        found[-1].plans.append(plan)
+        found[-1].stop = offset + plan.size
+    return found
 
 
-def _fill(target: Array, plan: WeightPlan) -> None:
-    """The bytes of one weight into `target` uint8 [plan.size]."""
-    if plan.kind == "packed":
-        _fill_packed(target, plan.source)
-    elif plan.kind == "rotary":
-        arrays = [np.asarray(a, np.float32).reshape(-1) for a in plan.source]
-        pairs = [np.stack(arrays[i : i + 2], axis=-1) for i in range(0, len(arrays), 2)]
-        _copy(target, np.concatenate(pairs))
-    elif plan.kind == "array":
-        _copy(target, device_array(plan.source))
-    elif plan.kind == "value":
-        _copy(target, device_array(constant_array(plan.source)))
+def _write_all(
+    threads: ThreadPoolExecutor,
+    plans: Sequence[WeightPlan],
+    locations: dict[str, tuple[int, int]],
+    buffers: list[Buffer],
+) -> Iterator[int]:
+    """Write everything, in order; yields the bytes of each weight or piece when it is on the device."""
+    mapped = [buffer.mapped for buffer in buffers]
+    started: list[tuple[_Piece, Array | None, list[Future[int]]]] = []
+    for piece in _pieces(plans, locations):
+        memory = mapped[piece.pool]
+        staged = None if memory is not None else np.zeros(piece.stop - piece.start, np.uint8)
+        base = 0 if staged is None else piece.start
+        target: Array = staged if memory is None else memory  # type: ignore[assignment]
+        offsets = [locations[plan.name][1] - base for plan in piece.plans]
+        futures = [
+            threads.submit(_fill, target[at : at + plan.size], plan)
+            for plan, at in zip(piece.plans, offsets, strict=True)
+        ]
+        started.append((piece, staged, futures))
+        if len(started) > 1:
+            yield from _finish(*started.pop(0), buffers)
+    for waiting in started:
+        yield from _finish(*waiting, buffers)
+
+
+def _finish(piece: _Piece, staged: Array | None, futures: list[Future[int]], buffers: list[Buffer]) -> Iterator[int]:
+    sizes = [future.result() for future in futures]
+    if staged is not None:
+        buffers[piece.pool].write(staged, piece.start)
+    yield from sizes
+
+
+def _fill(target: Array, plan: WeightPlan) -> int:
+    """The bytes of one weight into `target` uint8 [plan.size]; returns how many."""
+    if isinstance(plan.source, StoredWeight):
+        plan.source.fill(target)
+        plan.source.release()
     else:
-        raise DeviceError(f"unknown kind of weight {plan.kind!r}")
+        from .weight_bytes import fill  # with all that compiles, which a compiled file does without
 
-
-def _fill_packed(target: Array, source: PackedBlock) -> None:
-    packing, rows = source.packing, source.block.rows
-    codes, scales = packing.code_bytes(rows), packing.scale_bytes(rows)
-    if source.part == "codes":
-        pack(source.weight, packing, list(source.block.ranges), codes=target[:codes].view(np.uint32), scales=None)
-    else:
-        pack(source.weight, packing, list(source.block.ranges), codes=None, scales=target[:scales])
-    release(source.weight)
-
-
-def release(weight: Any) -> None:
-    """Give the pages of a memory-mapped weight back to the system: they are on the device now."""
-    for part in getattr(weight, "parts", (weight,)):
-        for array in (getattr(part, "codes", part), getattr(part, "scale", None)):
-            base = array
-            while isinstance(base, np.ndarray) and not isinstance(base.base, mmap.mmap) and base.base is not None:
-                base = base.base
-            mapping = getattr(base, "base", None)
-            if isinstance(mapping, mmap.mmap):
-                mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _copy(target: Array, array: Array) -> None:
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    target[: data.size] = data
-
-
-def device_array(array: Array) -> Array:
-    """As shaders see it: floats in float32, integers and booleans in 32-bit words.
-
-    Raises InputError for an integer that does not fit 32 bits.
-    """
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        return np.asarray(array, np.float32)
-    if array.dtype.itemsize == 8 and array.size and array.dtype.kind in "iu":
-        low, high = (0, 2**32 - 1) if array.dtype.kind == "u" else (-(2**31), 2**31 - 1)
-        if int(array.min()) < low or int(array.max()) > high:
-            raise InputError(f"{array.dtype} values outside of {low}..{high} are not supported on the device")
-    return np.asarray(array, np.int64 if array.dtype.kind != "u" else np.uint64).astype(np.uint32).view(np.int32)
+        fill(target, plan)
+    return plan.size

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from .expression import evaluate
-from .kernels.linear import PackedBlock
 from .program import Dispatch, Program, WeightPlan, Window
 
 _CAPACITY = 1 << 12  # sizes of states are linear in the capacity but for rounding: divide those of a large one
@@ -96,11 +95,8 @@ class Workload:
 
     def _table_rows(self, dispatch: Dispatch, plan: WeightPlan | None) -> int:
         """Rows of a weight of which a step reads one per token; 0 for any other."""
-        if plan is not None and plan.kind == "rotary":
-            return int(plan.source[0].shape[0])
-        if plan is not None and self._shader(dispatch).startswith("embedding"):
-            return plan.source.block.rows if isinstance(plan.source, PackedBlock) else 0
-        return 0
+        is_table = plan is not None and (plan.kind == "rotary" or self._shader(dispatch).startswith("embedding"))
+        return plan.rows if plan is not None and is_table else 0
 
     def multiply_adds_of(self, dispatch: Dispatch, at: Lengths, rows: int) -> int:
         """Multiply-adds of a dispatch over `rows` valid rows: products with weights, attention. 0 for all others."""
@@ -121,11 +117,7 @@ class Workload:
     @cached_property
     def _codes(self) -> dict[str, int]:
         """Elements of each matrix, by the buffer of its codes."""
-        return {
-            name: p.source.block.rows * p.source.packing.columns
-            for name, p in self._plans.items()
-            if isinstance(p.source, PackedBlock) and p.source.part == "codes"
-        }
+        return {name: p.rows * p.columns for name, p in self._plans.items() if p.columns}
 
     def _shader(self, dispatch: Dispatch) -> str:
         return self.program.kernels[dispatch.kernel].shader

@@ -22,9 +22,9 @@ from tlite_vk.expression import evaluate
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value
-from tlite_vk.kernels.attention import STEP_BYTES
 from tlite_vk.lower import Lowering
 from tlite_vk.program import Entry, Program
+from tlite_vk.step import STEP_BYTES
 from tlite_vk.target import Target
 from tlite_vk.upload import upload
 

@@ -12,9 +12,9 @@ from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.shape import Dim
 from tlite_vk.lower import TICKETS, Lowering, lowers
 from tlite_vk.program import Window
+from tlite_vk.step import STEP_BYTES
 from tlite_vk.target import Target
 
-STEP_BYTES = 16
 _NORM_BYTES = 68
 """Shared memory for the norm of one head: 16 partial sums and the result (shaders/lib/attention.glsl)."""
 UNROLLED = 192

@@ -12,10 +12,10 @@ from tlite_vk.graph.shape import Dim
 from tlite_vk.lower import Lowering, lowers
 from tlite_vk.packing import Packing, packing_of
 from tlite_vk.program import Window
+from tlite_vk.step import STEP_BYTES
 from tlite_vk.target import Target
 
 from . import expansion
-from .attention import STEP_BYTES
 
 ACTIVATIONS = {
     "": 0,

@@ -7,12 +7,9 @@ from dataclasses import replace
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.lower import PICK, Lowering, lowers
+from tlite_vk.step import PICKED, STEP_BYTES
 
 from . import expansion
-from .attention import STEP_BYTES
-
-PICKED = 1024
-"""Tokens that the device may pick before the host reads them."""
 
 
 @lowers("RMSNorm", "tlite")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,9 @@ from .errors import InputError
 from .program import Program
 from .sampling import SamplingOptions
 from .stop_text import StopText
-from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -30,8 +32,16 @@ Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 class Model:
     """A generating model on a device. One generation at a time; two models may run in two threads."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer | None, path: Path) -> None:
-        self.engine, self.tokenizer, self.path = engine, tokenizer, path
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer | Callable[[], Tokenizer] | None,
+        path: Path,
+        stop_ids: frozenset[int] | None = None,
+    ) -> None:
+        """tokenizer: may be a function that makes it when it is first used. stop_ids: where it would not know them."""
+        self.engine, self.path = engine, path
+        self._given_tokenizer, self._given_stops = tokenizer, stop_ids
         self._decoder = Decoder(engine)
         self._busy = threading.Lock()
         self._closed = False
@@ -40,6 +50,20 @@ class Model:
     def stats(self) -> Stats:
         """Of the last generation, or of the one under way."""
         return self._decoder.stats
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """None where the model came without one. Raises ModelError or InputError where it cannot be made."""
+        if callable(self._given_tokenizer):
+            self._given_tokenizer = self._given_tokenizer()
+        return self._given_tokenizer
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        if self._given_stops is not None:
+            return self._given_stops
+        return self.tokenizer.stop_ids if self.tokenizer else frozenset()
 
     @property
     def device(self) -> Device:
@@ -145,7 +169,7 @@ class Model:
             )
         try:
             self._decoder.stats = Stats(prompt_tokens=len(ids))
-            stops = self.tokenizer.stop_ids if self.tokenizer else frozenset[int]()
+            stops = self.stop_ids
             room = self.context - len(ids) + 1  # the last token needs no slot
             limit = room if max_tokens is None else min(max_tokens, room)
             for token in self._decoder.tokens(ids, limit, sampling, progress):
@@ -192,9 +216,10 @@ class Model:
         return np.concatenate(found)
 
     def _tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
+        tokenizer = self.tokenizer
+        if tokenizer is None:
             raise InputError(f"there is no tokenizer.json beside {self.path}; give token ids instead of text")
-        return self.tokenizer
+        return tokenizer
 
     def close(self) -> None:
         """Free the device memory; a closed model cannot be used."""

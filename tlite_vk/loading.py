@@ -1,4 +1,4 @@
-"""From a model file to a Model on a device: compile, bind, upload.
+"""From a model file to a Model on a device: compile it or open what was compiled, bind, upload.
 
 model = tlite_vk.load("model.onnx", device="llvmpipe", context=1024)
 """
@@ -6,16 +6,21 @@ model = tlite_vk.load("model.onnx", device="llvmpipe", context=1024)
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .compile import compile_model
+from .compiled.archive import is_compiled
+from .compiled.reader import CompiledFile
 from .device import Device, open_device
 from .engine import Engine
 from .errors import InputError, ModelError
 from .generate import Model
-from .graph.passes.ring_attention import LONG
+from .program import Program
 from .target import Precision, Target
-from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 2048
 
@@ -32,9 +37,10 @@ def load(
     scoring: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
-    """Load a model for generation: compile it, bind it to a device, upload its weights.
+    """Load a model for generation: compile it or open what was compiled, bind it to a device, upload its weights.
 
-    model: an ONNX file with cached keys and values, or the folder of a model.onnx; tokenizer.json lies beside it.
+    model: an ONNX file with cached keys and values, or the folder of a model.onnx, with tokenizer.json beside it; or a
+    compiled file. What an ONNX file was compiled to is kept in the cache folder, for the next time.
     context: most tokens, prompt and answer together (default: 2048, or what the model allows if that is less).
     shorten: take the longest context that the model knows where it is less than `context`.
     window: make a model with full attention see only this many positions back, and go on past the context.
@@ -46,11 +52,55 @@ def load(
     opened = device if isinstance(device, Device) else open_device(device)
     target = Target.of(opened.info, precision)
     entries = ("score",) if scoring else ("decode", "prefill")
-    reach = LONG if window else max(context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    program = compile_model(path, target, entries, positions=reach)
     chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
     if chunk < 1 or window < 0 or (context is not None and context < 1):
         raise InputError("context, window and chunk must be positive")
+    make = partial(
+        _engine, opened, context=context, shorten=shorten, window=window, chunk=chunk, progress=progress
+    )  # fmt: skip
+    if is_compiled(path):
+        return _open(path, target, entries, make)
+    from .tokenizer import Tokenizer  # with the compiler: what a compiled file does without
+    from .warm_start import engine_of
+
+    reach = None if window else max(context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    engine = engine_of(path, target, entries, reach, make)
+    return Model(engine, Tokenizer.load(path) if (path.parent / "tokenizer.json").is_file() else None, path)
+
+
+def _open(path: Path, target: Target, entries: tuple[str, ...], make: Callable[[Program, Target], Engine]) -> Model:
+    """The model of a compiled file. Every byte of it has been checked in the end."""
+    file = CompiledFile(path)
+    engine = make(*file.program(target, entries))
+    try:
+        file.check_all()
+        texts = file.texts("tokenizer/")
+    except ModelError:
+        engine.close()
+        raise
+    return Model(engine, partial(_tokenizer, texts, path) if texts else None, path, file.stop_ids or frozenset())
+
+
+def _tokenizer(texts: dict[str, str], path: Path) -> Tokenizer:
+    try:
+        from .tokenizer import Tokenizer
+    except ImportError as error:
+        raise InputError(f"text needs the package {error.name}; install it, or give {path} token ids") from error
+    return Tokenizer(texts)
+
+
+def _engine(
+    device: Device,
+    program: Program,
+    target: Target,
+    *,
+    context: int | None,
+    shorten: bool,
+    window: int,
+    chunk: int,
+    progress: Callable[[int, int], None] | None,
+) -> Engine:
+    """Raises InputError where the context or the window does not fit the program."""
     chunk = -(-chunk // target.bucket) * target.bucket
     most = program.positions or DEFAULT_CONTEXT
     if context is not None and shorten:
@@ -63,13 +113,11 @@ def load(
         raise InputError(f"the model has a window of its own ({program.window}); --window is for models without one")
     seen = window or program.window
     capacity = seen + chunk - 1 if seen else min(context or DEFAULT_CONTEXT, most)
-    engine = Engine(opened, program, target, capacity=capacity, window=window, chunk=chunk, progress=progress)
-    tokenizer = Tokenizer.load(path) if (path.parent / "tokenizer.json").is_file() else None
-    return Model(engine, tokenizer, path)
+    return Engine(device, program, target, capacity=capacity, window=window, chunk=chunk, progress=progress)
 
 
 def _model_file(path: Path) -> Path:
-    """The ONNX file that is meant. Raises ModelError with the next step where it is none."""
+    """The file that is meant. Raises ModelError with the next step where it is none."""
     if path.is_dir():
         path = path / "model.onnx"
     if not path.is_file():

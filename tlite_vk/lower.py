@@ -108,6 +108,7 @@ class Lowering:
         self.graph, self.target, self.book, self.multiple = graph, target, book, multiple
         self.users = graph.consumers()
         self._symbols = dict(symbols)
+        self._dims: dict[Dim, Dim] = {}
         self._placed: dict[Value, Placed] = {}
         self._sizes: dict[str, Dim] = {}
         self._deferred: dict[Value, Deferred] = {}
@@ -122,7 +123,11 @@ class Lowering:
 
     def dim(self, dim: Dim) -> Dim:
         """A dimension of the graph over the Program's symbols."""
-        return dims.substitute(dim, self._symbols)
+        if isinstance(dim, int):
+            return dim
+        if dim not in self._dims:
+            self._dims[dim] = dims.substitute(dim, self._symbols)
+        return self._dims[dim]
 
     def count(self, value: Value) -> Dim:
         if value.shape is None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, compile, convert, evaluate, fetch, info, profile, quantize, run
+from . import bench, cache, compile, convert, evaluate, fetch, info, profile, quantize, run
 
 app = typer.Typer(
     name="tlite-vk",
@@ -45,3 +45,4 @@ app.command("bench")(bench.bench)
 app.command("profile")(profile.profile)
 app.command("eval")(evaluate.evaluate)
 app.command("compile")(compile.compile_)
+app.command("cache")(cache.cache)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .compile_file import compile_file
 from .terminal import megabytes, print_columns, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -19,10 +20,31 @@ if TYPE_CHECKING:
 
 LENGTHS = (1, 64, 512)  # tokens of a step at which memory is told
 CAPACITY = 2048
+FILE_PANEL = "With -o"
 
 
 def compile_(
-    model: options.Model,
+    model: options.OnnxModel,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write a model.tlvk that runs on any device, without ONNX."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(rich_help_panel=FILE_PANEL, help="Of the weights; default: what the ONNX file says.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(rich_help_panel=FILE_PANEL, help="Where they come from; default likewise.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=FILE_PANEL,
+            help="Most positions, where the graph computes its rotary tables; default: 2048.",
+        ),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Also print what each pass matched, and why it left other places alone.")
     ] = False,
@@ -42,16 +64,25 @@ def compile_(
     precision: options.Precision = options.PrecisionName.fp16,
     as_json: options.Json = False,
 ) -> None:
-    """Compile a model for a device, without running it, and tell what became of it.
+    """Compile a model for a device, without running it, and tell what became of it; or, with -o, for all devices.
 
+    With -o one file holds programs for every kind of device, their SPIR-V, packed weights, tokenizer and licence: `run`,
+    `bench` and `eval` take it, and need no ONNX, no compiler and no waiting.
     A model that generates has the entries decode (one token), prefill (T tokens) and score (T tokens with all logits);
     any other graph has one, run. For each: nodes after fusion, dispatches, barriers, and the bytes that activations
     need, beside what no plan could undercut and the sum without reuse.
     """
     from tlite_vk.device import choose_device
-    from tlite_vk.errors import ModelError
+    from tlite_vk.errors import InputError, ModelError
     from tlite_vk.target import Target
 
+    if output is not None:
+        if report or dump or svg or entry or all_layers or device is not None:
+            raise InputError("-o compiles for all devices; ask what becomes of the model in a command of its own")
+        compile_file(model, output, context=context, licence=licence, source=source, as_json=as_json)
+        return
+    if licence is not None or source is not None or context is not None:
+        raise InputError("--licence, --source and --context belong to -o FILE")
     path = model / "model.onnx" if model.is_dir() else model
     if not path.is_file():
         raise ModelError(f"no such model: {path}")

@@ -18,7 +18,10 @@ class PrecisionName(StrEnum):
 
 DEVICE_PANEL = "Device and memory"
 
-Model = Annotated[Path, typer.Argument(help="An ONNX file, or the folder of a model.onnx.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(help="An ONNX file, the folder of a model.onnx, or a compiled model.tlvk.", show_default=False)
+]
+OnnxModel = Annotated[Path, typer.Argument(help="An ONNX file, or the folder of a model.onnx.", show_default=False)]
 Device = Annotated[
     str | None,
     typer.Option(

@@ -42,12 +42,19 @@ _PADDING_ID = 0xD935
 _SAME_DATE = (1980, 1, 1, 0, 0, 0)  # the same model gives the same file
 
 
+class _Zip(zipfile.ZipFile):
+    """Completes itself when it is asked to, never while it is thrown away after an error."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class ArchiveWriter:
     """Writes members in turn into an open, seekable file; `finish` completes it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._zip = _Zip(file, "w", zipfile.ZIP_STORED, allowZip64=True)
         self.add_mapped(FIRST, f"A compiled model of tlite-vk, format {VERSION}.\n".encode())
 
     def add(self, name: str, content: bytes) -> None:
@@ -231,4 +238,3 @@ def _damaged(path: str, what: str) -> ModelError:
 
 def _foreign(path: Path) -> ModelError:
     return ModelError(f"{path} is not a compiled model; write one with: tlite-vk compile MODEL -o model.tlvk")
-

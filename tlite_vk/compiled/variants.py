@@ -38,7 +38,7 @@ def _gpu(name: str, subgroup: int, shared: int, invocations: int, **more: Any) -
     """subgroup: 0 relies on none. Storage ranges of a desktop's size go with its 48 KiB of shared memory."""
     desktop = shared > 32768
     return Target(
-        name=f"{name}-{subgroup}" if subgroup else name,
+        name=f"{name}-{subgroup}-{shared >> 10}k" if subgroup else f"{name}-{shared >> 10}k",
         cpu=False,
         lanes=subgroup or 4,
         texel=False,
@@ -57,19 +57,19 @@ def _gpu(name: str, subgroup: int, shared: int, invocations: int, **more: Any) -
 
 def standard_targets() -> list[Target]:
     """fp16 first, then fp32; within each the most demanding first."""
-    cpus = [_cpu(lanes, texel) for texel in (True, False) for lanes in (16, 8, 4)]
+    cpus = [*(_cpu(lanes, texel=True) for lanes in (16, 8, 4)), _cpu(4, texel=False)]
     plain = [
         _gpu("gpu", 32, 49152, 1024),
-        *(_gpu("gpu", size, 32768, 512) for size in (128, 64, 32, 16)),
+        *(_gpu("gpu", size, 32768, 512) for size in (64, 32, 16)),
         _gpu("gpu", 0, 32768, 256),
-        _gpu("gpu-small", 0, 16384, 128),
+        _gpu("gpu", 0, 16384, 128),
     ]
     half = [
         _gpu("matrix", 32, 49152, 1024, matrix=True, half=True),
         _gpu("matrix", 32, 32768, 512, matrix=True, half=True),
         _gpu("half", 32, 49152, 1024, half=True),
-        *(_gpu("half", size, 32768, 512, half=True) for size in (128, 64, 32, 16)),
-        _gpu("half-small", 0, 16384, 128, half=True),
+        *(_gpu("half", size, 32768, 512, half=True) for size in (64, 32, 16)),
+        _gpu("half", 0, 16384, 128, half=True),
     ]
     return [*cpus, *half, *plain, *(_single(target) for target in (*cpus, *plain))]
 

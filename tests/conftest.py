@@ -30,6 +30,9 @@ ICD_FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc
 
 OpenDriver = Callable[..., "Device"]
 
+# A test runs what it compiles, not what an earlier one left in the cache.
+os.environ.setdefault("TLITE_VK_CACHE_BYTES", "0")
+
 # Times differ between machines: no test is judged by one.
 hypothesis.settings.register_profile("tlite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tlite")

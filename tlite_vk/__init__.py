@@ -3,6 +3,7 @@
 model = tlite_vk.load("model.onnx")                  # compiles, binds to the default device
 for text in model.generate("The capital of France is", max_tokens=32):
     print(text, end="")
+tlite_vk.compile_to_file("model.onnx", "model.tlvk")  # for every device, to load without ONNX
 tlite_vk.quantize_model("model.onnx", "small/model.onnx")  # 4 bits
 session = tlite_vk.Session("any.onnx")               # any graph: names to arrays
 outputs = session.run({"input_ids": ids})
@@ -13,9 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Session", "__version__", "list_devices", "load", "quantize_model"]
+__all__ = ["Model", "Session", "__version__", "compile_to_file", "list_devices", "load", "quantize_model"]
 
 if TYPE_CHECKING:
+    from .compiled.writer import compile_to_file
     from .device import list_devices
     from .generate import Model
     from .loading import load
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Model": "generate",
+    "compile_to_file": "compiled.writer",
     "load": "loading",
     "Session": "session",
     "list_devices": "device",

@@ -64,10 +64,11 @@ def compile_(
     precision: options.Precision = options.PrecisionName.fp16,
     as_json: options.Json = False,
 ) -> None:
-    """Compile a model for a device, without running it, and tell what became of it; or, with -o, for all devices.
+    """Compile a model for a device, without running it, and tell what became of it; or, with -o, for every device.
 
-    With -o one file holds programs for every kind of device, their SPIR-V, packed weights, tokenizer and licence: `run`,
-    `bench` and `eval` take it, and need no ONNX, no compiler and no waiting.
+    With -o one file holds programs for every kind of device, their SPIR-V, packed weights, tokenizer and licence:
+    `run`, `bench` and `eval` take it, and need no ONNX, no compiler and no waiting.
+
     A model that generates has the entries decode (one token), prefill (T tokens) and score (T tokens with all logits);
     any other graph has one, run. For each: nodes after fusion, dispatches, barriers, and the bytes that activations
     need, beside what no plan could undercut and the sum without reuse.

@@ -19,7 +19,7 @@ Patterns = list[str]
 
 
 def quantize(
-    model: options.Model,
+    model: options.OnnxModel,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.", show_default=False)
     ],

@@ -19,7 +19,7 @@ from tlite_vk.target import Target
 from tlite_vk.tokenizer import Tokenizer
 
 from . import program_json, variants
-from .archive import ABOUT, ArchiveWriter
+from .archive import ABOUT, ArchiveWriter, is_compiled
 from .sections import SectionWriter
 
 DEFAULT_CONTEXT = 2048
@@ -122,6 +122,8 @@ def _checked(path: Path, target: Path, context: int | None) -> tuple[Path, Path]
         raise InputError(f"{target} is a folder; name the file to write, e.g. {target / 'model.tlvk'}")
     if not path.is_file():
         raise ModelError(f"no such model: {path}")
+    if is_compiled(path):
+        raise ModelError(f"{path} is compiled already; give the ONNX model that it was made from")
     if target.exists() and target.samefile(path):
         raise InputError(f"{target} is the model itself; choose another name for the compiled one")
     return path, target

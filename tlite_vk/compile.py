@@ -157,7 +157,15 @@ def _entry(
     graph: Graph, name: str, target: Target, book: Book, positions: int, dump: Callable[[str, Graph], None] | None
 ) -> _Made:
     tokens, every_row = ENTRIES[name]
-    fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row, positions=positions, dump=dump)
+    fused, report = optimize(
+        graph,
+        generate=True,
+        tokens=tokens,
+        every_row=every_row,
+        positions=positions,
+        fuse=target.fuse,
+        dump=dump,
+    )
     for finding in report.rejections():
         log.debug("%s: %s", name, finding)
     roles = find_roles(fused)

@@ -32,13 +32,13 @@ def int4(program: Program) -> Program:
 
     Raises InputError where the model has no such weights.
     """
-    kernels = tuple(replace(k, shader=_int4_shader(k.shader)) for k in program.kernels)
+    kernels = tuple(replace(k, shader=int4_shader(k.shader)) for k in program.kernels)
     if kernels == program.kernels:
         raise InputError("the model has no products with 4-bit weights whose steps are halves; leave out int4")
     return replace(program, kernels=kernels)
 
 
-def _int4_shader(shader: str) -> str:
+def int4_shader(shader: str) -> str:
     known = shader.startswith("linear_") and any(f"_e0m4_{form}" in shader for form in ("affine", "symmetric"))
     return shader.replace("_e0m4_", "_int4_") if known else shader
 

@@ -103,6 +103,8 @@ class _Ablating:
         lengths = self._cached if name == "concat" else self._cached[:1]
         decodes: list[Measure] = [partial(self._decode, cached=n) for n in lengths]
         found: list[Measurement] = [("decode", n, d, d) for n, d in zip(lengths, decodes, strict=True)]
+        if name == "concat" and self._plan.prompt <= self._model.engine.chunk:
+            return found  # a prompt of one step has no past
         return [*found, ("prefill", self._plan.prompt, self._prefill, self._prefill)]
 
     def _prefill(self, side: Side) -> float:

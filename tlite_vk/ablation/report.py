@@ -26,7 +26,7 @@ class AblationPlan:
 
     prompt: int = 128
     gen: int = 16
-    rounds: int = 5
+    rounds: int = 7
     cached: Sequence[int] = (128, 512, 2048)
     batch: int = 16
     ideas: Sequence[str] = tuple(IDEAS)
@@ -67,12 +67,18 @@ class Row:
         return median(self.variants)
 
     @property
+    def ratios(self) -> list[float]:
+        """Of each round, whose two measurements follow one another: how many times the baseline the variant takes."""
+        return [b / a for a, b in zip(self.baselines, self.variants, strict=True)]
+
+    @property
     def ratio(self) -> float:
-        """How many times the baseline the variant takes."""
-        return self.variant / self.baseline
+        """The median of the rounds' ratios: other work on the machine comes and goes between rounds."""
+        return median(self.ratios)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"baseline": self.baseline, "variant": self.variant, "ratio": self.ratio}
+        medians = {"baseline": self.baseline, "variant": self.variant, "ratio": self.ratio}
+        return asdict(self) | medians | {"ratios": self.ratios}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Side:
         return 1e3 * (time.perf_counter() - started) / count, found
 
     def logits(self, ids: Sequence[int], prompt: int) -> npt.NDArray[np.float32]:
-        """Of the last row after the first `prompt` tokens, then after each of the others: [len(ids) - prompt + 1, V]."""
+        """Of the last row after `prompt` tokens, then after each of the others: float32 [len(ids) - prompt + 1, V]."""
         self._decoder.prefill(ids[:prompt], pick=False)
         rows = [self.engine.logits()[0].copy()]
         for position in range(prompt, len(ids)):

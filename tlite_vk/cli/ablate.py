@@ -12,14 +12,14 @@ from .terminal import megabytes, note, print_columns, print_json, progress
 if TYPE_CHECKING:
     from tlite_vk.ablation import Ablation, AblationReport, Row
 
-HEADER = ("what", "here", "instead", "ratio", "of each round: here / instead")
+HEADER = ("what", "here", "instead", "ratio", "of each round")
 
 
 def ablate(
     model: options.Model,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 128,
     gen: Annotated[int, typer.Option(min=1, help="Tokens to decode, in each round.")] = 16,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, in which both sides take turns; medians.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, in which both sides take turns; medians.")] = 7,
     cached: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Positions that a decoded token sees; may be repeated: 128, 512 and 2048."),
@@ -38,7 +38,7 @@ def ablate(
     int4: nibbles to integers to floats, zero point and step applied to each weight, in the same kernels. concat: the
     past is copied into a new cache at each step. unfused: norms, the three projections, gates, residuals and the rotary
     embedding each by a kernel of their own. unplanned: no two activations share memory. single: one token per
-    submission. The ratio says how many times as long, or as large, it is instead.
+    submission. The ratio says how many times as long, or as large, it is instead: the median of the rounds' ratios.
     """
     from tlite_vk.ablation import AblationPlan
     from tlite_vk.ablation import ablate as measure
@@ -70,8 +70,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.unit == "bytes":
         return ("memory", megabytes(row.baseline), megabytes(row.variant), f"{row.ratio:.2f}", "")
     what = f"decode behind {row.tokens}" if row.what == "decode" else f"prefill {row.tokens}"
-    rounds = (", ".join(f"{ms:.3g}" for ms in values) for values in (row.baselines, row.variants))
-    return (what, f"{row.baseline:.3g} ms", f"{row.variant:.3g} ms", f"{row.ratio:.2f}", " / ".join(rounds))
+    times = (f"{ms:.{3 if ms < 100 else 0}f} ms" for ms in (row.baseline, row.variant))
+    return (what, *times, f"{row.ratio:.2f}", ", ".join(f"{ratio:.2f}" for ratio in row.ratios))
 
 
 def _agreement(ablation: Ablation) -> str:

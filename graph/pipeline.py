@@ -66,6 +66,8 @@ ATTEND: tuple[Pass, ...] = (
     CommonSubexpressions(),
 )
 FINISH: tuple[Pass, ...] = (NormIntoLinear(), CommonSubexpressions())
+MERGING = frozenset({p.name for p in (Gated, GatedHalves, Activation, Residual, MergeQkv, NormIntoLinear)})
+"""Passes that only save kernels: a graph without them is lowered all the same."""
 
 
 def generation_passes(positions: int, every_row: bool) -> tuple[Pass, ...]:
@@ -80,6 +82,7 @@ def optimize(
     tokens: int | None = None,
     every_row: bool = False,
     positions: int = LONG,
+    fuse: bool = True,
     dump: Callable[[str, Graph], None] | None = None,
 ) -> tuple[Graph, Report]:
     """The fused graph and what the passes did.
@@ -88,13 +91,13 @@ def optimize(
     every_row: with generate, all rows go through the head all the same (for scoring a text).
     tokens: the number of tokens of a step (1: decode), or None for any number.
     positions: how many positions a rotation knows whose angles the graph computes; tables are made for them.
-    `dump` sees the graph after each pass.
+    fuse: with the passes of MERGING. `dump` sees the graph after each pass.
     Raises GraphError where the graph cannot be shaped, or has no caches to generate with.
     """
     report = Report()
 
     def run(rules: Sequence[Pass], graph: Graph) -> Graph:
-        for rule in rules:
+        for rule in (r for r in rules if fuse or r.name not in MERGING):
             started = time.perf_counter()
             graph = run_pass(rule, graph, report)
             report.seconds[rule.name] = report.seconds.get(rule.name, 0.0) + time.perf_counter() - started

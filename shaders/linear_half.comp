@@ -86,13 +86,13 @@ void multiply(uint at, uvec4 code[ROWS], vec2 scale[ROWS], inout float sum[ROWS]
         [[unroll]] for (int i = 0; i < 4; ++i) h[i] = unpackFloat2x16(words[i]);
         [[unroll]] for (int r = 0; r < ROWS; ++r) {
             f16vec2 w[4];
-            centredCodes(code[r], e, w);
+            innerWeights(code[r], e, scale[r], w);
             f16vec2 products = fma(w[3], h[3], fma(w[2], h[2], fma(w[1], h[1], w[0] * h[0])));
             part[r] += float(products.x) + float(products.y);
         }
     }
     [[unroll]] for (int r = 0; r < ROWS; ++r) {
-        sum[r] = fma(scale[r].x, part[r], sum[r]);
+        sum[r] = STEP_INSIDE ? sum[r] + part[r] : fma(scale[r].x, part[r], sum[r]);
         if (HAS_OFFSET != 0) sum[r] = fma(scale[r].y, total, sum[r]);
     }
 }

@@ -56,8 +56,8 @@ uvec4 dequantized(Chunk chunk, int e, vec2 scale) {
     uvec4 halves;
 #if WEIGHT == E0M4_AFFINE || WEIGHT == E0M4_SYMMETRIC
     f16vec2 w[4];
-    planeCodes(chunk.part[0], e, w);  // exact; so is the step, and one rounding is left
-    [[unroll]] for (int i = 0; i < 4; ++i) halves[i] = packFloat2x16(fma(w[i], f16vec2(scale.x), f16vec2(scale.y)));
+    planeWeights(chunk.part[0], e, scale, w);
+    [[unroll]] for (int i = 0; i < 4; ++i) halves[i] = packFloat2x16(w[i]);
 #else
     [[unroll]] for (int i = 0; i < 4; ++i) halves[i] = packHalf2x16(codePair(chunk, e, i) * scale.x + scale.y);
 #endif

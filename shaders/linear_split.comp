@@ -22,9 +22,11 @@ void main() {
     float squares = 0.0;
     for (uint c = slice; c < push.columns / uint(CHUNK); c += gl_WorkGroupSize.y) {
         Chunk chunk[ROWS];
+        vec2 scale[ROWS];
         float part[ROWS], total = 0.0;
         [[unroll]] for (int r = 0; r < ROWS; ++r) {
             chunk[r] = chunkOf(c, row[r], push.rows);
+            scale[r] = SCALE_TO_CODE(scaleOf(c, row[r], push.rows, uint(CHUNKS_PER_GROUP)));
             part[r] = 0.0;
         }
         [[unroll]] for (int e = 0; e < EIGHTS; ++e) {
@@ -34,15 +36,12 @@ void main() {
             [[unroll]] for (int i = 0; i < 4; ++i) {
                 total += x[2 * i] + x[2 * i + 1];
                 [[unroll]] for (int r = 0; r < ROWS; ++r) {
-                    vec2 code = codePair(chunk[r], e, i);
+                    vec2 code = INNER_PAIR(chunk[r], e, i, scale[r]);
                     part[r] = fma(code.y, x[2 * i + 1], fma(code.x, x[2 * i], part[r]));
                 }
             }
         }
-        [[unroll]] for (int r = 0; r < ROWS; ++r) {
-            vec2 scale = SCALE_TO_CODE(scaleOf(c, row[r], push.rows, uint(CHUNKS_PER_GROUP)));
-            sum[r] += scale.x * part[r] + scale.y * total;
-        }
+        [[unroll]] for (int r = 0; r < ROWS; ++r) sum[r] += FINISHED_SUM(scale[r], part[r], total);
     }
     const uint width = uint(ROWS + 1);
     uint at = (slice * lanes + lane) * width;

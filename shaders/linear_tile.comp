@@ -31,7 +31,6 @@ void main() {
             scale[r] = SCALE_TO_CODE(scaleOf(c, row[r], push.rows, uint(CHUNKS_PER_GROUP)));
         }
         if (TOKENS == 1) {
-            // Scale and offset stay out of the inner loop: sum(w x) = s sum(h x) + b sum(x).
             float part[ROWS], total = 0.0;
             [[unroll]] for (int r = 0; r < ROWS; ++r) part[r] = 0.0;
             [[unroll]] for (int e = 0; e < EIGHTS; ++e) {
@@ -41,12 +40,12 @@ void main() {
                 [[unroll]] for (int i = 0; i < 4; ++i) {
                     total += x[2 * i] + x[2 * i + 1];
                     [[unroll]] for (int r = 0; r < ROWS; ++r) {
-                        vec2 code = codePair(chunk[r], e, i);
+                        vec2 code = INNER_PAIR(chunk[r], e, i, scale[r]);
                         part[r] = fma(code.y, x[2 * i + 1], fma(code.x, x[2 * i], part[r]));
                     }
                 }
             }
-            [[unroll]] for (int r = 0; r < ROWS; ++r) sum[r][0] += scale[r].x * part[r] + scale[r].y * total;
+            [[unroll]] for (int r = 0; r < ROWS; ++r) sum[r][0] += FINISHED_SUM(scale[r], part[r], total);
         } else {
             // Not unrolled: a tile of 16 x 8 is code enough, and drivers compile it at the user's first start.
             for (int e = 0; e < EIGHTS; ++e) {
@@ -57,7 +56,7 @@ void main() {
                 }
                 [[unroll]] for (int i = 0; i < 4; ++i)
                     [[unroll]] for (int r = 0; r < ROWS; ++r) {
-                        vec2 w = codePair(chunk[r], e, i) * scale[r].x + scale[r].y;
+                        vec2 w = weightPair(chunk[r], e, i, scale[r]);
                         [[unroll]] for (int t = 0; t < TOKENS; ++t)
                             sum[r][t] = fma(w.y, x[t][2 * i + 1], fma(w.x, x[t][2 * i], sum[r][t]));
                     }

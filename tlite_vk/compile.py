@@ -179,7 +179,15 @@ class _Fused:
 
 def _fused(graph: Graph, name: str, positions: int, dump: Callable[[str, Graph], None] | None) -> _Fused:
     tokens, every_row = ENTRIES[name]
-    fused, report = optimize(graph, generate=True, tokens=tokens, every_row=every_row, positions=positions, dump=dump)
+    fused, report = optimize(
+        graph,
+        generate=True,
+        tokens=tokens,
+        every_row=every_row,
+        positions=positions,
+        fuse=target.fuse,
+        dump=dump,
+    )
     for finding in report.rejections():
         log.debug("%s: %s", name, finding)
     return _Fused(name, fused, report)

@@ -328,7 +328,7 @@ class Lowering:
         return Entry(name, placed, dims.to_program(plan.total), windows, head, pick)
 
     def lifetimes(self, outputs: Iterable[Value]) -> list[Lifetime]:
-        """From which dispatch to which each activation lives; outputs live to the end."""
+        """From which dispatch to which each activation lives; outputs live to the end, without reuse all do."""
         first: dict[str, int] = {}
         last: dict[str, int] = {}
         for i, dispatch in enumerate(self.dispatches):
@@ -340,6 +340,8 @@ class Lowering:
             buffer = self._placed[value].buffer
             if buffer in first:
                 last[buffer] = len(self.dispatches)
+        if not self.target.reuse:
+            return [Lifetime(b, self._sizes[b], 0, len(self.dispatches)) for b in first]
         in_place = {b: tuple(sorted(self._in_place.get(b, ()), key=list(first).index)) for b in first}
         return [Lifetime(b, self._sizes[b], first[b], last[b], in_place[b]) for b in first]
 

@@ -34,6 +34,7 @@ class Target:
     half: products of one token are computed with halves where their weights are 4 or 8 bits wide.
     subgroup: invocations of a subgroup that a kernel may require, with all subgroups full; 0 where none may be.
     max_subgroups: subgroups that a workgroup of such a kernel may have.
+    fuse, reuse: merge operators into fewer kernels, let activations share memory; off only to measure what that brings.
     half_cache, half_activations: store the KV cache, the inputs of matrix products, as halves; arithmetic is fp32.
     """
 
@@ -52,6 +53,8 @@ class Target:
     half: bool = False
     subgroup: int = 0
     max_subgroups: int = 1
+    fuse: bool = True
+    reuse: bool = True
     half_activations: bool = False  # measured: no faster on lavapipe, and the larger part of fp16's error
 
     @property

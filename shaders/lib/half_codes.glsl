@@ -1,7 +1,7 @@
 // Packed codes as centred pairs of halves, two at a time: a nibble (or byte) lands in the mantissa of a half whose
 // exponent gives it the weight 1/8 (1/128), and one exact subtraction takes the mean away.
 //   four bits: c = (q - 8) / 8, w = 8 d c + (m + 8 d)          eight bits: c = q / 128, w = 128 d c
-#if WEIGHT == E0M4_AFFINE || WEIGHT == E0M4_F32
+#if (WEIGHT == E0M4_AFFINE || WEIGHT == E0M4_F32) && !defined(INT4)
 const int HAS_OFFSET = 1;
 #else
 const int HAS_OFFSET = 0;
@@ -50,8 +50,36 @@ uvec4 packInputs(float x[8]) {
 }
 #endif
 
+// What linear_half.comp multiplies, and linear_matrix.comp puts into its tiles where it dequantizes in halves.
+#ifdef INT4
+const bool STEP_INSIDE = true;  // see INT4 in weights.glsl
+#undef SCALE_TO_CENTRED
+#define SCALE_TO_CENTRED(s) stepAndZero(s)
+
+void innerWeights(uvec4 chunk, int e, vec2 scale, out f16vec2 w[4]) {
+    f16vec2 zero = f16vec2(scale.y), step_ = f16vec2(scale.x);
+    [[unroll]] for (int i = 0; i < 4; ++i) w[i] = (f16vec2(nibblePair(chunk[e], i)) - zero) * step_;
+}
+
+void planeWeights(uvec4 chunk, int e, vec2 scale, out f16vec2 w[4]) { innerWeights(chunk, e, scale, w); }
+#else
+const bool STEP_INSIDE = false;
+
+#if IS_E0M4 || WEIGHT == INT8
+void innerWeights(uvec4 chunk, int e, vec2 scale, out f16vec2 w[4]) { centredCodes(chunk, e, w); }
+#endif
+#if IS_E0M4
+void planeWeights(uvec4 chunk, int e, vec2 scale, out f16vec2 w[4]) {
+    planeCodes(chunk, e, w);  // exact; so is the step, and one rounding is left
+    [[unroll]] for (int i = 0; i < 4; ++i) w[i] = fma(w[i], f16vec2(scale.x), f16vec2(scale.y));
+}
+#endif
+#endif
+
 // Step and offset as linear_matrix.comp takes them: of q / 8 where it dequantizes in halves, of raw codes elsewhere.
-#if WEIGHT == E0M4_AFFINE || WEIGHT == E0M4_SYMMETRIC
+#ifdef INT4
+#define SCALE_TO_PLANE(s) stepAndZero(s)
+#elif WEIGHT == E0M4_AFFINE || WEIGHT == E0M4_SYMMETRIC
 #define SCALE_TO_PLANE(s) vec2(8.0 * (s).x, (s).y)
 #else
 #define SCALE_TO_PLANE(s) SCALE_TO_CODE(s)

@@ -65,7 +65,11 @@ vec2 scaleOf(uint chunk, uint row, uint rows, uint chunksPerGroup) {
 vec2 e0m4Pair(uint word, int i) {
     return uintBitsToFloat(uvec2(((word >> (4 * i)) & 15u) << 19, ((word >> (4 * i + 16)) & 15u) << 19) | 0x3F800000u);
 }
+#ifdef INT4
+#define SCALE_TO_CODE(s) stepAndZero(s)
+#else
 #define SCALE_TO_CODE(s) vec2(16.0 * (s).x, (s).y - 16.0 * (s).x)
+#endif
 #else
 #define SCALE_TO_CODE(s) (s)
 #endif
@@ -87,3 +91,31 @@ vec2 codePair(Chunk chunk, int e, int i) {
     return uintBitsToFloat(uvec2(chunk.part[i >> 1][2 * (i & 1)], chunk.part[i >> 1][2 * (i & 1) + 1]));
 #endif
 }
+
+// What a sum over a chunk takes in its inner loop, and how the sum is finished. `scale` comes from SCALE_TO_CODE.
+// INT4 (built for tlite-vk ablate only) unpacks as 4-bit kernels usually do: the nibble to an integer, that to a float,
+// minus the zero point, times the step, for each weight. Otherwise scale and offset stay out of the inner loop:
+// sum(w x) = s sum(c x) + b sum(x).
+#ifdef INT4
+// (step, zero point) of step and minimum. A group of step 0 holds one value, which a step of 2^-23 of it keeps.
+vec2 stepAndZero(vec2 s) {
+#if WEIGHT == E0M4_SYMMETRIC
+    return vec2(s.x, 8.0);
+#else
+    float d = s.x != 0.0 ? s.x : s.y * 1.1920929e-7;
+    return vec2(d, d != 0.0 ? -s.y / d : 0.0);
+#endif
+}
+
+ivec2 nibblePair(uint word, int i) { return ivec2((word >> (4 * i)) & 15u, (word >> (4 * i + 16)) & 15u); }
+
+vec2 weightPair(Chunk chunk, int e, int i, vec2 scale) {
+    return (vec2(nibblePair(pick(chunk.part[0], e), i)) - scale.y) * scale.x;
+}
+#define INNER_PAIR(chunk, e, i, scale) weightPair(chunk, e, i, scale)
+#define FINISHED_SUM(scale, part, total) (part)
+#else
+vec2 weightPair(Chunk chunk, int e, int i, vec2 scale) { return codePair(chunk, e, i) * scale.x + scale.y; }
+#define INNER_PAIR(chunk, e, i, scale) codePair(chunk, e, i)
+#define FINISHED_SUM(scale, part, total) ((scale).x * (part) + (scale).y * (total))
+#endif

@@ -81,7 +81,7 @@ def help_of(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 def test_the_documentation_shows_the_commands() -> None:
     names = {name for _, (program, name, _) in commands() if program == "tlite-vk"}
-    assert names >= {"fetch", "convert", "quantize", "run", "bench", "profile", "eval", "compile", "info"}
+    assert names >= {"fetch", "convert", "quantize", "run", "bench", "ablate", "profile", "eval", "compile", "info"}
     assert {name for _, (program, name, _) in commands() if program == "make"} >= {"demo", "test"}
 
 
@@ -105,7 +105,7 @@ def test_every_tool_has_help(tool: str) -> None:
 def test_options_named_in_the_text_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`--precision fp32` on its own belongs to some command of ours."""
     every = set(OPTION.findall("".join(help_of_tool(f"tools/{p.name}") for p in (ROOT / "tools").glob("*.py"))))
-    for name in ("info", "fetch", "convert", "quantize", "run", "bench", "profile", "eval", "compile"):
+    for name in ("info", "fetch", "convert", "quantize", "run", "bench", "ablate", "profile", "eval", "compile"):
         every |= set(OPTION.findall(help_of(("tlite-vk", name, ()), capsys, monkeypatch)))
     for page in PAGES:
         for text in re.findall(r"`(--[^`\n]+)`", FENCE.sub("", page.read_text(encoding="utf-8"))):

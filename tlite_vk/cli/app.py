@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, cache, compile, convert, evaluate, fetch, info, profile, quantize, run
+from . import ablate, bench, cache, compile, convert, evaluate, fetch, info, profile, quantize, run
 
 app = typer.Typer(
     name="tlite-vk",
@@ -43,6 +43,7 @@ app.command("quantize")(quantize.quantize)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("profile")(profile.profile)
+app.command("ablate")(ablate.ablate)
 app.command("eval")(evaluate.evaluate)
 app.command("compile")(compile.compile_)
 app.command("cache")(cache.cache)

@@ -98,7 +98,7 @@ def ring_attention(low: Lowering, node: Node) -> None:
     low.alias(node.outputs[1], k_cache)
     low.alias(node.outputs[2], v_cache)
     h = _Heads.of(node)
-    if low.rows(q) == 1:
+    if low.rows(q) == 1 and low.target.fuse:
         _fused(low, node, h)
         return
     table, positions = rotary_table(low, node)

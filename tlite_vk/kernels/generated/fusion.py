@@ -150,6 +150,8 @@ def _may_wait(low: Lowering, value: Value, found: Parts) -> bool:
         return False
     if found.work == 0:
         return True
+    if not low.target.fuse:
+        return False
     readers = list(dict.fromkeys(low.users[value]))
     if len(readers) == 1:
         return found.work <= MAX_WORK or not _repeats(low, value, readers[0])

@@ -1,6 +1,7 @@
 # Two commands for a fresh Debian or Ubuntu machine:
 #   make demo   fetch SmolLM2-135M, convert it, answer a question on the best Vulkan device, print the bench table
 #   make test   everything that CI runs
+# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site.
 # What they fetch and build is kept in .venv, build and .cache; `make clean` removes it.
 
 export TLITE_VK_CACHE := $(CURDIR)/.cache
@@ -10,7 +11,7 @@ GGUF := $(FOLDER)/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL := $(FOLDER)/model.onnx
 QUESTION := What is the capital of France?
 
-.PHONY: demo test clean setup setup-test
+.PHONY: demo test wheel docs clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -26,6 +27,9 @@ test: setup-test $(MODEL)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
+wheel: setup
+	@tools/make_wheel.sh
+
 setup:
 	@tools/setup.sh
 
@@ -40,4 +44,4 @@ $(GGUF): | $(if $(filter test,$(MAKECMDGOALS)),setup-test,setup)
 	$(BIN)/tlite-vk fetch smollm2-135m
 
 clean:
-	rm -rf .venv .cache build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ from pathlib import Path
 from tlite_vk import _kompute
 from tlite_vk._kompute import Buffer, Device, DeviceInfo, Pipeline, Recording
 from tlite_vk.cache import cache_folder, write_atomic
-from tlite_vk.errors import DeviceError
+from tlite_vk.errors import DeviceError, NoDeviceError
 
 __all__ = [
     "Buffer",
@@ -36,9 +36,12 @@ _PREFERENCE = ("discrete", "integrated", "virtual", "cpu", "other")
 def list_devices() -> list[DeviceInfo]:
     """Every Vulkan 1.1 device of every installed driver.
 
-    Raises DeviceError, saying what to install, if there is no loader, no driver or no device.
+    Raises NoDeviceError, saying what to install, if there is no loader, no driver or no device.
     """
-    return _kompute.list_devices()
+    try:
+        return _kompute.list_devices()
+    except DeviceError as error:
+        raise NoDeviceError(str(error)) from None
 
 
 def choose_device(selector: int | str | None = None) -> DeviceInfo:

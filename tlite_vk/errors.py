@@ -9,6 +9,10 @@ class DeviceError(TliteError):
     """No Vulkan loader, no driver, no such device, or a device that cannot do what was asked."""
 
 
+class NoDeviceError(DeviceError):
+    """No Vulkan loader, no driver, or a driver without a device."""
+
+
 class ModelError(TliteError):
     """A model file that is missing, damaged, or holds something that is not supported."""
 

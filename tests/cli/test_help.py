@@ -11,7 +11,20 @@ from tlite_vk import __version__
 from tlite_vk.cli import fetch as fetch_command
 from tlite_vk.errors import DeviceError
 
-COMMANDS = ("info", "fetch", "convert", "quantize", "run", "bench", "ablate", "profile", "eval", "compile")
+COMMANDS = (
+    "info",
+    "doctor",
+    "fetch",
+    "convert",
+    "quantize",
+    "run",
+    "bench",
+    "ablate",
+    "profile",
+    "eval",
+    "compile",
+    "cache",
+)
 
 
 def test_help_lists_the_commands(cli: Cli) -> None:

@@ -56,9 +56,11 @@ def _run(arguments: list[str]) -> int:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """(what to tell the user, exit code)."""
-    from tlite_vk.errors import TliteError
+    from tlite_vk.errors import NoDeviceError, TliteError
     from tlite_vk.graph.errors import GraphError
 
+    if isinstance(error, NoDeviceError):
+        return f"{error}; tlite-vk doctor examines this machine", WRONG_INPUT
     if isinstance(error, TliteError | GraphError):
         return str(error), WRONG_INPUT
     describe = getattr(error, "format_message", None)

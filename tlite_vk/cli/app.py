@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import ablate, bench, cache, compile, convert, evaluate, fetch, info, profile, quantize, run
+from . import ablate, bench, cache, compile, convert, doctor, evaluate, fetch, info, profile, quantize, run
 
 app = typer.Typer(
     name="tlite-vk",
@@ -37,6 +37,7 @@ def _options(
 
 
 app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 app.command("fetch")(fetch.fetch)
 app.command("convert")(convert.convert)
 app.command("quantize")(quantize.quantize)

@@ -52,7 +52,7 @@ def alone(model: Model, ids: list[int], count: int) -> list[int]:
 
 def last_logits(model: Model, ring: Ring, ids: list[int], start: int = 0) -> npt.NDArray[np.float32]:
     Decoder(model.engine, ring).prefill(ids[start:], start=start, pick=False)
-    return model.engine.logits()[0].copy()
+    return np.array(model.engine.logits()[0])
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingOptions(temperature=1.0, seed=3)], ids=["greedy", "sampled"])

@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Session", "__version__", "list_devices", "load", "quantize_model"]
+__all__ = ["Chat", "Model", "Session", "__version__", "list_devices", "load", "quantize_model"]
 
 if TYPE_CHECKING:
+    from .chat import Chat
     from .device import list_devices
     from .generate import Model
     from .loading import load
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _HOMES = {
+    "Chat": "chat",
     "Model": "generate",
     "load": "loading",
     "Session": "session",

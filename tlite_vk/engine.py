@@ -100,7 +100,9 @@ class Engine:
     def run(self, variant: Variant, repeat: int = 1, ring: Ring | None = None) -> None:
         """Run a variant to its end, `repeat` times in one submission. Raises DeviceError if the device is lost."""
         ring = ring or self.main
-        self.recording(variant, ring).run(repeat)
+        recording = self.recording(variant, ring)
+        ring.starts(variant.feed, repeat)
+        recording.run(repeat)
         ring.ran(variant.feed, repeat)
 
     def logits(self, rows: int = 1) -> Floats:

@@ -61,15 +61,20 @@ class Ring:
         """Note what the next fed recording computes: `count` tokens from `position` on."""
         self._fed = (position, count)
 
+    def starts(self, fed: bool, repeat: int) -> None:
+        """Note what a recording will overwrite, before it runs: an interrupted run leaves what is noted true."""
+        first, end = self._span(fed, repeat)
+        self.position = min(self.position, first)
+        self.lowest = max(min(self.lowest, first), end - self.capacity)
+
     def ran(self, fed: bool, repeat: int) -> None:
-        """Note that a recording ran `repeat` times."""
-        if fed:
-            first, count = self._fed
-            self.lowest = min(self.lowest, first)
-            self.position = first + count
-        else:
-            self.position += repeat
-        self.lowest = max(self.lowest, self.position - self.capacity)
+        """Note that the recording ran `repeat` times."""
+        self.position = self._span(fed, repeat)[1]
+
+    def _span(self, fed: bool, repeat: int) -> tuple[int, int]:
+        """Positions [first, end) that a recording computes."""
+        first, count = self._fed if fed else (self.position, repeat)
+        return first, first + count
 
     def holds(self, count: int) -> bool:
         """Whether a step may go on after the first `count` tokens: all that its attention sees is still there."""

@@ -117,7 +117,7 @@ def test_memory_is_what_an_engine_allocates_and_grows_with_the_ring(device: Devi
 def test_the_filling_reaches_the_whole_ring(device: Device, model: Path) -> None:
     with load(model, device=device, context=77) as opened:
         for word, finite in ((NAN, False), (FILLING, True)):
-            opened.engine.fill_ring(word)
+            opened.engine.main.fill(word)
             opened.prefill([5], start=76, pick=False)
             assert bool(np.isfinite(opened.engine.logits()).all()) is finite
 

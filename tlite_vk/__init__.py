@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Session", "__version__", "compile_to_file", "list_devices", "load", "quantize_model"]
+__all__ = ["Chat", "Model", "Session", "__version__", "compile_to_file", "list_devices", "load", "quantize_model"]
 
 if TYPE_CHECKING:
+    from .chat import Chat
     from .compiled.writer import compile_to_file
     from .device import list_devices
     from .generate import Model
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _HOMES = {
+    "Chat": "chat",
     "Model": "generate",
     "compile_to_file": "compiled.writer",
     "load": "loading",

@@ -88,7 +88,8 @@ def compile_model(
     observe sees each entry when it is made; dump(entry, pass, graph) sees the graph after each pass.
     """
     graph = load_model(Path(path))
-    fused = [_fused(graph, name, positions, partial(dump, name) if dump is not None else None) for name in entries]
+    dumps = {name: partial(dump, name) if dump is not None else None for name in entries}
+    fused = [_fused(graph, name, positions, dumps[name], fuse=target.fuse) for name in entries]
     program = _program(fused, target, observe)
     log.info("%s: %d kernels, %.1f MB of weights", path, len(program.kernels), program.weight_bytes / 1e6)
     return program
@@ -99,7 +100,7 @@ def compile_variants(
 ) -> list[Program]:
     """The same for several targets; the graph is loaded and fused once, so that they share their weights."""
     graph = load_model(Path(path))
-    fused = [_fused(graph, name, positions, None) for name in entries]
+    fused = [_fused(graph, name, positions) for name in entries]
     return [_program(fused, target) for target in targets]
 
 
@@ -177,7 +178,14 @@ class _Fused:
     report: Report
 
 
-def _fused(graph: Graph, name: str, positions: int, dump: Callable[[str, Graph], None] | None) -> _Fused:
+def _fused(
+    graph: Graph,
+    name: str,
+    positions: int,
+    dump: Callable[[str, Graph], None] | None = None,
+    *,
+    fuse: bool = True,
+) -> _Fused:
     tokens, every_row = ENTRIES[name]
     fused, report = optimize(
         graph,
@@ -185,7 +193,7 @@ def _fused(graph: Graph, name: str, positions: int, dump: Callable[[str, Graph],
         tokens=tokens,
         every_row=every_row,
         positions=positions,
-        fuse=target.fuse,
+        fuse=fuse,
         dump=dump,
     )
     for finding in report.rejections():

@@ -2,6 +2,9 @@
 
 The step parameters and token ids live on the device. A recording that is fed starts with a copy from the host; one
 that is not goes on from where the last greedy choice left them, so several tokens may go out in one submission.
+
+A sequence has a ring (tlite_vk.ring) for itself; weights, pipelines and arenas are shared. Where no ring is named, the
+engine's own `main` is meant.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ from .device import Buffer, Device, Recording
 from .errors import InputError
 from .expression import evaluate
 from .program import Dispatch, Entry, Program
+from .ring import Ring
 from .step import PICKED, STEP_BYTES
 from .target import Target
 from .upload import upload
 
 Floats = npt.NDArray[np.float32]
 MAX_RECORDINGS = 24
+"""Kept for one ring; each further ring adds MORE_RECORDINGS. Those used last stay."""
+MORE_RECORDINGS = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Variant:
 
 
 class Engine:
-    """Runs the entries of a Program on one device, with one ring of `capacity` positions."""
+    """Runs the entries of a Program on one device, over rings of `capacity` positions."""
 
     def __init__(
         self,
@@ -56,50 +62,47 @@ class Engine:
         chunk: int,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """capacity: rows of the ring; window: positions that attention sees back (0: all); chunk: most tokens a step.
+        """capacity: rows of a ring; window: positions that attention sees back (0: all); chunk: most tokens a step.
 
         Raises DeviceError where the device's memory does not suffice.
         """
         self.device, self.program, self.target = device, program, target
         self.capacity, self.window, self.chunk = capacity, window, chunk
         self._weights = upload(device, program.weights, target.alignment, progress)
-        symbols = self.symbols(chunk)
-        sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
-        sizes |= {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
-        self._buffers = Buffers(
-            {name: device.buffer(-(-size // 256) * 256) for name, size in sizes.items()}, self._weights
-        )
+        self._rings: list[Ring] = []
+        self.main = self.ring()
         self._arenas: dict[str, Buffer] = {}
         self._inbox = device.buffer(STEP_BYTES + 4 * chunk, host=True)
         self._logits: Buffer | None = None
         self._choices = device.buffer(4 * PICKED, host=True)
         self._pipelines = Pipelines(device, program)
-        self._recordings: OrderedDict[Variant, Recording] = OrderedDict()
+        self._recordings: OrderedDict[tuple[int, Variant], Recording] = OrderedDict()
 
     def symbols(self, tokens: int) -> dict[str, int]:
         """What the symbols of a Program's expressions are in a step of `tokens`."""
         return {"T": tokens, "C": self.capacity, "W": self.window}
 
-    def feed(self, position: int, ids: Sequence[int]) -> None:
-        """Put the next step's parameters and token ids where a fed recording takes them."""
+    def ring(self) -> Ring:
+        """A further ring, empty; close it when its sequence ends. Raises DeviceError where memory does not suffice."""
+        ring = Ring(self.device, self.program, self.symbols(self.chunk), self._forget)
+        self._rings.append(ring)
+        return ring
+
+    def feed(self, position: int, ids: Sequence[int], ring: Ring | None = None) -> None:
+        """Put the next step's parameters and token ids where the ring's next fed recording takes them."""
         words = np.zeros(STEP_BYTES // 4 + len(ids), np.uint32)
         words[0], words[1] = position, len(ids)
         words[STEP_BYTES // 4 :] = np.asarray(ids, np.int64)
         self._inbox.write(words)
+        (ring or self.main).feed(position, len(ids))
 
-    def run(self, variant: Variant, repeat: int = 1) -> None:
+    def run(self, variant: Variant, repeat: int = 1, ring: Ring | None = None) -> None:
         """Run a variant to its end, `repeat` times in one submission. Raises DeviceError if the device is lost."""
-        self.recording(variant).run(repeat)
-
-    def fill_ring(self, word: int) -> None:
-        """Put a 32-bit word everywhere in the ring, whose content is undefined at first: for measurements."""
-        recording = self.device.recording()
-        for state in self.program.states:
-            buffer = self._buffers.named[f"state:{state.name}"]
-            recording.fill(buffer, 0, buffer.nbytes, word)
-        recording.end()
-        recording.run()
-        recording.close()
+        ring = ring or self.main
+        recording = self.recording(variant, ring)
+        ring.starts(variant.feed, repeat)
+        recording.run(repeat)
+        ring.ran(variant.feed, repeat)
 
     def logits(self, rows: int = 1) -> Floats:
         """The logits that the last reading run left: float32 [rows, V]."""
@@ -108,33 +111,42 @@ class Engine:
         return self._logits.read(4 * count).view(np.float32).reshape(rows, self.program.vocabulary)
 
     def picked(self, start: int, stop: int) -> list[int]:
-        """Tokens chosen on the device since the last feed: numbers [start, stop)."""
+        """Tokens chosen on the device since its last feed for the ring that ran last: numbers [start, stop)."""
         all_choices = self._choices.read().view(np.uint32)
         return [int(all_choices[i % PICKED]) for i in range(start, stop)]
 
-    def recording(self, variant: Variant) -> Recording:
-        if variant in self._recordings:
-            self._recordings.move_to_end(variant)
-            return self._recordings[variant]
+    def recording(self, variant: Variant, ring: Ring | None = None) -> Recording:
+        """What a variant does on a ring, kept for the next time."""
+        ring = ring or self.main
+        key = (id(ring), variant)
+        if key in self._recordings:
+            self._recordings.move_to_end(key)
+            return self._recordings[key]
         if variant.tokens > self.chunk:
             raise InputError(f"a step of {variant.tokens} tokens exceeds the chunk size {self.chunk}")
-        recording = self._record(variant)
-        self._recordings[variant] = recording
-        if len(self._recordings) > MAX_RECORDINGS:
+        recording = self._record(variant, ring)
+        self._recordings[key] = recording
+        if len(self._recordings) > MAX_RECORDINGS + MORE_RECORDINGS * (len(self._rings) - 1):
             self._recordings.popitem(last=False)[1].close()
         return recording
 
-    def _record(self, variant: Variant) -> Recording:
+    def _forget(self, ring: Ring) -> None:
+        """A ring is closed: so are its recordings."""
+        for key in [key for key in self._recordings if key[0] == id(ring)]:
+            self._recordings.pop(key).close()
+        self._rings.remove(ring)
+
+    def _record(self, variant: Variant, ring: Ring) -> Recording:
         entry = self.program.entries[variant.entry]
         symbols = self.symbols(variant.tokens)
         recording = self.device.recording()
-        buffers = self._with_arena(entry)
-        self._take(recording, variant)
+        buffers = self._buffers(entry, ring)
+        self._take(recording, variant, ring)
         record(recording, _chosen(entry, variant), symbols, buffers, self._pipelines)
         if variant.pick or variant.read:
             recording.barrier()
         if variant.pick:
-            recording.copy(self._buffers.named["picked"], 0, self._choices, 0, 4 * PICKED)
+            recording.copy(ring.buffers["picked"], 0, self._choices, 0, 4 * PICKED)
         if variant.read:
             _, offset, size = entry.outputs["logits"].resolve(symbols)
             if self._logits is None or self._logits.nbytes < size:
@@ -150,8 +162,8 @@ class Engine:
         around the dispatches with the barriers that they need. Raises DeviceError where a device has no timestamps.
         """
         entry, symbols = self.program.entries[variant.entry], self.symbols(variant.tokens)
-        buffers, recording = self._with_arena(entry), self.device.recording()
-        self._take(recording, variant)
+        buffers, recording = self._buffers(entry, self.main), self.device.recording()
+        self._take(recording, variant, self.main)
         dispatches = present(_chosen(entry, variant), symbols)
         for part in [(d,) for d in dispatches] if alone else [dispatches]:
             recording.barrier()
@@ -161,28 +173,29 @@ class Engine:
         recording.end()
         return recording, dispatches
 
-    def _take(self, recording: Recording, variant: Variant) -> None:
+    def _take(self, recording: Recording, variant: Variant, ring: Ring) -> None:
         """What a fed recording starts with."""
         if variant.feed:
-            recording.copy(self._inbox, 0, self._buffers.named["step"], 0, STEP_BYTES)
-            recording.copy(self._inbox, STEP_BYTES, self._buffers.named["ids"], 0, 4 * variant.tokens)
+            recording.copy(self._inbox, 0, ring.buffers["step"], 0, STEP_BYTES)
+            recording.copy(self._inbox, STEP_BYTES, ring.buffers["ids"], 0, 4 * variant.tokens)
             recording.barrier()
 
-    def _with_arena(self, entry: Entry) -> Buffers:
-        """The buffers with the entry's own arena, made when it is first used, for the longest step."""
+    def _buffers(self, entry: Entry, ring: Ring) -> Buffers:
+        """The ring's buffers with the entry's own arena, made when it is first used, for the longest step."""
         if entry.name not in self._arenas:
             size = evaluate(entry.arena, self.symbols(1 if entry.name == "decode" else self.chunk))
             self._arenas[entry.name] = self.device.buffer(max(256, size))
-        return Buffers({**self._buffers.named, "arena": self._arenas[entry.name]}, self._weights)
+        return Buffers({**ring.buffers, "arena": self._arenas[entry.name]}, self._weights)
 
     def close(self) -> None:
         """Free everything on the device; the engine cannot be used afterwards."""
         for recording in self._recordings.values():
             recording.close()
         self._recordings.clear()
+        for ring in list(self._rings):
+            ring.close()
         self._pipelines.close()
         for buffer in {
-            *self._buffers.named.values(),
             *self._arenas.values(),
             *(b for b, _ in self._weights.values()),
             self._inbox,

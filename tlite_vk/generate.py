@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .decoding import Decoder, Progress, Stats
+from .chat import Chat, sampling_options
+from .conversation import Conversation, texts
+from .decoding import Progress, Stats
 from .device import Device, save_pipeline_cache
 from .engine import Engine, Variant
 from .errors import InputError
 from .program import Program
+from .ring import Ring
 from .sampling import SamplingOptions
-from .stop_text import StopText
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -42,14 +44,14 @@ class Model:
         """tokenizer: may be a function that makes it when it is first used. stop_ids: where it would not know them."""
         self.engine, self.path = engine, path
         self._given_tokenizer, self._given_stops = tokenizer, stop_ids
-        self._decoder = Decoder(engine)
         self._busy = threading.Lock()
+        self._main = self.conversation(engine.main)
         self._closed = False
 
     @property
     def stats(self) -> Stats:
         """Of the last generation, or of the one under way."""
-        return self._decoder.stats
+        return self._main.stats
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -95,17 +97,7 @@ class Model:
                     "a prompt is a text, a list of chat messages, or a list of token ids; this one is mixed"
                 )
             ids = self._tokenizer().encode_chat(messages) if messages else ids
-        if not ids:
-            raise InputError("the prompt is empty; give it at least one token")
-        if min(ids) < 0 or max(ids) >= self.program.vocabulary:
-            raise InputError(
-                f"token ids must lie in [0, {self.program.vocabulary}); the prompt has {min(ids)} to {max(ids)}"
-            )
-        if len(ids) > self.context:
-            raise InputError(
-                f"the prompt has {len(ids)} tokens, the context holds {self.context}; "
-                "shorten it or load the model with a larger context (--context)"
-            )
+        self._main.check(ids)
         return ids
 
     def generate(
@@ -126,23 +118,9 @@ class Model:
         Raises InputError for a prompt or option that does not fit, DeviceError if the device fails.
         """
         ids = self.encode(prompt)
-        chosen = _sampling(sampling, options)
-        return self._text(ids, self._tokens(ids, max_tokens, chosen, progress), stop)
-
-    def _text(self, ids: list[int], tokens: Iterator[int], stop: Sequence[str]) -> Iterator[str]:
-        stream, guard = self._tokenizer().stream(ids), StopText(stop)
-        for token in tokens:
-            text = guard.push(stream.push(token))
-            if text:
-                yield text
-            if guard.stopped:
-                self.stats.finish = "stop"
-                return
-        rest = guard.push(stream.finish()) + guard.finish()
-        if guard.stopped:
-            self.stats.finish = "stop"
-        if rest:
-            yield rest
+        chosen = sampling_options(sampling, options)
+        tokens = self._main.tokens(ids, max_tokens, chosen, progress, anew=True)
+        return texts(self._tokenizer(), self._main, ids, tokens, stop)
 
     def generate_tokens(
         self,
@@ -154,43 +132,32 @@ class Model:
         **options: Any,
     ) -> Iterator[int]:
         """Token ids as they come, without the stop token; arguments and errors as in `generate`."""
-        return self._tokens(self.encode(prompt), max_tokens, _sampling(sampling, options), progress)
+        ids, chosen = self.encode(prompt), sampling_options(sampling, options)
+        return self._main.tokens(ids, max_tokens, chosen, progress, anew=True)
 
-    def _tokens(
-        self, ids: list[int], max_tokens: int | None, sampling: SamplingOptions, progress: Progress | None
-    ) -> Iterator[int]:
-        if max_tokens is not None and max_tokens < 0:
-            raise InputError(f"max_tokens must be 0 or more, not {max_tokens}")
-        if self._closed:
-            raise InputError("the model is closed; load it again")
-        if not self._busy.acquire(blocking=False):
-            raise InputError(
-                "this model is generating already; finish or close that generation, or load a second model"
-            )
-        try:
-            self._decoder.stats = Stats(prompt_tokens=len(ids))
-            stops = self.stop_ids
-            room = self.context - len(ids) + 1  # the last token needs no slot
-            limit = room if max_tokens is None else min(max_tokens, room)
-            for token in self._decoder.tokens(ids, limit, sampling, progress):
-                if token in stops:
-                    self.stats.finish = "stop"
-                    return
-                self.stats.generated_tokens += 1
-                yield token
-            self.stats.finish = "length" if limit == max_tokens else "context"
-        finally:
-            self._busy.release()
+    def conversation(self, ring: Ring | None = None) -> Conversation:
+        """A sequence that goes on, over token ids; with a ring of its own, which takes memory until it is closed."""
+        return Conversation(self.engine, self.stop_ids, self.context, self._busy, ring)
+
+    def chat(self, system: str | None = None, *, ring: Ring | None = None) -> Chat:
+        """A chat of several turns, on a ring of its own, or on `model.engine.main` where nothing else is generated.
+
+        Raises InputError where the model has no tokenizer or no chat template, DeviceError where memory is short.
+        """
+        tokenizer = self._tokenizer()
+        if not tokenizer.has_chat_template:
+            raise InputError("this model has no chat template; give it plain prompts (tlite-vk run)")
+        return Chat(self.conversation(ring), tokenizer, self.path, system)
 
     def prefill(
         self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None
     ) -> None:
         """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`."""
-        self._decoder.prefill(ids, start=start, pick=pick, progress=progress)
+        self._main.decoder.prefill(ids, start=start, pick=pick, progress=progress)
 
     def chunks(self, count: int, pick: bool = True) -> Iterator[tuple[range, Variant]]:
         """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
-        return self._decoder.chunks(count, pick)
+        return self._main.decoder.chunks(count, pick)
 
     def score(self, ids: Sequence[int], progress: Callable[[int], None] | None = None) -> npt.NDArray[np.float64]:
         """Log-likelihood (natural) of each token but the first given all before it: float64 [len(ids) - 1].
@@ -203,7 +170,7 @@ class Model:
         found: list[npt.NDArray[np.float64]] = []
         for first in range(0, len(known), self.engine.chunk):
             part = known[first : first + self.engine.chunk]
-            tokens = self._decoder.padded(len(part))
+            tokens = self._main.decoder.padded(len(part))
             self.engine.feed(first, part)
             self.engine.run(Variant("score", tokens, read=True))
             following = known[first + 1 : first + 1 + len(part)]
@@ -233,12 +200,3 @@ class Model:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _sampling(given: SamplingOptions | None, options: Mapping[str, Any]) -> SamplingOptions:
-    if given is not None and options:
-        raise InputError("give either sampling= or single options, not both")
-    try:
-        return given or SamplingOptions(**options)
-    except TypeError as error:
-        raise InputError(f"unknown option: {error}") from error

@@ -210,7 +210,7 @@ class _Sweep:
 
     def run(self, progress: Callable[[int, int], None]) -> tuple[list[Point], list[Point]]:
         """Points of decode and of prefill, in the plan's order."""
-        self._model.engine.fill_ring(FILLING)
+        self._model.engine.main.fill(FILLING)
         work = [(self._prefill, n) for n in self._plan.prompts] + [(self._decode, n) for n in self._plan.cached]
         self._warm_up()
         found: list[list[float]] = [[] for _ in work]

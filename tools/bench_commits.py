@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benching.build import Built, BuildError, build
+from benching.build import BuildError, Built, build
 from benching.compare import Worker, WorkerError, summary, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]

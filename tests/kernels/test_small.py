@@ -16,8 +16,8 @@ from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.graph.shape import symbol
 from tlite_vk.graph.weights import AffineWeight
-from tlite_vk.kernels.norm import PICKED
 from tlite_vk.session import Session
+from tlite_vk.step import PICKED
 from tlite_vk.target import Target
 
 

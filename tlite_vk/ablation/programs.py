@@ -13,8 +13,8 @@ from tlite_vk.decoding import Decoder
 from tlite_vk.engine import Engine, Variant
 from tlite_vk.errors import InputError
 from tlite_vk.expression import evaluate
-from tlite_vk.kernels.attention import STEP_BYTES
 from tlite_vk.program import Dispatch, Entry, Kernel, Program, State, Window
+from tlite_vk.step import STEP_BYTES
 from tlite_vk.target import Target
 
 ODD = ".odd"

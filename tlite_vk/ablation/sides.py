@@ -67,7 +67,7 @@ class Side:
 
     def fill(self) -> None:
         """Give the caches a content that costs attention what any other does."""
-        self.engine.fill_ring(FILLING)
+        self.engine.main.fill(FILLING)
 
     @property
     def arena_bytes(self) -> int:

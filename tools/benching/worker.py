@@ -1,7 +1,7 @@
 """Measures one commit: python worker.py SITE MODEL [--device D]. Lines in: "prefill N" or "decode N"; lines out: JSON.
 
-The first line out has the facts; each other one the milliseconds of what was asked for. It uses public names only, so that
-it runs with older commits as well.
+The first line out has the facts; each other one the milliseconds of what was asked for. It uses public names only, so
+that it runs with older commits as well.
 """
 
 from __future__ import annotations

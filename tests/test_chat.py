@@ -1,0 +1,263 @@
+"""Several turns on one ring: what is computed, what is kept, and what a saved chat goes on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gguf import GGMLQuantizationType as Kind
+from support.gguf_models import write_llama
+
+from tlite_vk.chat import Chat
+from tlite_vk.chat_file import MAGIC
+from tlite_vk.convert import convert
+from tlite_vk.device import Device
+from tlite_vk.errors import InputError
+from tlite_vk.generate import Model
+from tlite_vk.loading import load
+from tlite_vk.ring import Ring
+from tlite_vk.sampling import SamplingOptions
+
+GREEDY = SamplingOptions()
+MARKED = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+REWRITING = "{{ messages|length }}" + MARKED
+"""A template that no prefix survives: nothing may be assumed of templates."""
+
+
+def folder_of(tmp: Path, template: str = MARKED) -> Path:
+    convert(write_llama(tmp, kind=Kind.Q4_1, vocab=261, context=2048, tokenizer=True), tmp / "model" / "model.onnx")
+    config = tmp / "model" / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"chat_template": template}))
+    return tmp / "model"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(device: Device, folder: Path) -> Model:
+    return load(folder, device=device, context=400, chunk=16)
+
+
+@pytest.fixture
+def computed(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(position, tokens) of each step that is fed, prompts and single tokens alike."""
+    fed: list[tuple[int, int]] = []
+    feed = model.engine.feed
+
+    def noted(position: int, ids: list[int], ring: Ring | None = None) -> None:
+        fed.append((position, len(ids)))
+        feed(position, ids, ring)
+
+    monkeypatch.setattr(model.engine, "feed", noted)
+    return fed
+
+
+@pytest.fixture
+def chat(model: Model) -> Iterator[Chat]:
+    with_ring = model.chat(system="be kind")
+    yield with_ring
+    with_ring.close()
+
+
+def say(chat: Chat, text: str, count: int = 12) -> str:
+    return "".join(chat.send(text, max_tokens=count))
+
+
+def rendered(model: Model, chat: Chat, text: str | None = None) -> list[int]:
+    messages = chat.messages + ([] if text is None else [{"role": "user", "content": text}])
+    assert model.tokenizer is not None
+    return model.tokenizer.encode_chat(messages)
+
+
+def test_past_turns_are_never_computed_again(model: Model, chat: Chat, computed: list[tuple[int, int]]) -> None:
+    asked = rendered(model, chat, "hello")
+    first = say(chat, "hello")
+    assert sum(n for _, n in computed) == len(asked)
+    computed.clear()
+    whole = rendered(model, chat, "and then?")
+    known = chat.conversation.ids
+    same = next((i for i, token in enumerate(known) if token != whole[i]), len(known))
+    assert same >= len(asked)
+    second = say(chat, "and then?")
+    assert computed[0][0] == same and sum(n for _, n in computed) == len(whole) - same
+    assert (chat.stats.prompt_tokens, chat.stats.cached_tokens) == (len(whole), same)
+    assert [m["content"] for m in chat.messages] == ["be kind", "hello", first, "and then?", second]
+    assert "".join(model.generate(chat.messages[:-1], max_tokens=12)) == second
+
+
+def test_ids_that_are_extended_cost_what_is_new(model: Model, computed: list[tuple[int, int]]) -> None:
+    conversation, ids = model.conversation(), [1, 5, 6, 7, 8, 9]
+    answer = list(conversation.tokens(ids, 4, GREEDY))
+    assert conversation.ids[: len(ids)] == ids
+    computed.clear()
+    more = [*ids, *answer, 77, 78, 79]
+    list(conversation.tokens(more, 4, GREEDY))
+    assert computed == [(len(ids) + len(answer) - 1, 4)]  # the last token of an answer was in no step
+    computed.clear()
+    list(conversation.tokens(more, 4, GREEDY))
+    assert computed == [(len(more) - 1, 1)]  # the same again: one step for its logits
+    conversation.truncate(6)
+    assert conversation.ids == ids
+    computed.clear()
+    assert list(conversation.tokens(more, 4, GREEDY)) == list(model.generate_tokens(more, max_tokens=4))
+    assert computed[0] == (6, len(more) - 6)
+    conversation.close()
+
+
+def test_a_prefix_of_another_conversation(model: Model, computed: list[tuple[int, int]]) -> None:
+    first, second = model.conversation(), model.conversation()
+    prefix = [1, *range(10, 50)]
+    list(first.tokens([*prefix, 60, 61], 3, GREEDY))
+    second.copy(first, len(prefix))
+    computed.clear()
+    ids = [*prefix, 70, 71]
+    assert list(second.tokens(ids, 5, GREEDY)) == list(model.generate_tokens(ids, max_tokens=5))
+    assert computed[0] == (len(prefix), 2)
+    first.close()
+    second.close()
+
+
+def test_a_template_that_rewrites_the_past(device: Device, tmp_path: Path) -> None:
+    with load(folder_of(tmp_path, REWRITING), device=device, context=300, chunk=16) as model:
+        chat = model.chat()
+        for text in ("one", "two", "three"):
+            answer = say(chat, text)
+            assert answer == "".join(model.generate(chat.messages[:-1], max_tokens=12))
+        assert chat.stats.cached_tokens <= 2  # BOS and the space before a text
+
+
+def test_undo_reset_and_system(model: Model, chat: Chat, computed: list[tuple[int, int]]) -> None:
+    say(chat, "one")
+    after_one = list(chat.messages)
+    second = say(chat, "two")
+    assert chat.undo() == "two" and chat.messages == after_one
+    computed.clear()
+    assert say(chat, "two") == second
+    assert computed[0][0] > len(rendered(model, chat)) // 2
+    chat.reset()
+    assert [m["role"] for m in chat.messages] == ["system"] and chat.undo() is None
+    chat.system = None
+    assert chat.messages == []
+    say(chat, "one")
+    chat.system = "be brief"
+    assert [m["role"] for m in chat.messages] == ["system", "user", "assistant"]
+    assert say(chat, "two") == "".join(model.generate(chat.messages[:-1], max_tokens=12))
+
+
+def test_an_answer_that_is_stopped_is_kept_as_far_as_it_came(model: Model, chat: Chat) -> None:
+    answer = chat.send("hello")
+    pieces = [next(answer), next(answer)]
+    answer.close()  # type: ignore[attr-defined]
+    assert chat.messages[-1] == {"role": "assistant", "content": "".join(pieces)}
+    assert say(chat, "go on") == "".join(model.generate(chat.messages[:-1], max_tokens=12))
+    before = list(chat.messages)
+    unread = chat.send("hello")
+    unread.close()  # type: ignore[attr-defined]
+    assert chat.messages == before
+
+
+def test_an_interrupt_while_the_prompt_is_read(model: Model, chat: Chat) -> None:
+    say(chat, "hello")
+    before = list(chat.messages)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(chat.send("a much longer message than one chunk", progress=interrupt))
+    assert chat.messages == before
+    assert say(chat, "again") == "".join(model.generate(chat.messages[:-1], max_tokens=12))
+
+
+def test_a_full_context(model: Model) -> None:
+    chat = model.chat()
+    say(chat, "x" * 300)
+    with pytest.raises(InputError, match=r"the context of 400 tokens is full: .* undo a turn, reset it, or load"):
+        chat.send("y" * 300)
+    assert len(chat.messages) == 2
+    assert "".join(chat.send("short"))
+    assert chat.stats.finish in ("context", "stop")
+    chat.close()
+
+
+def test_a_window_goes_on(device: Device, folder: Path) -> None:
+    with load(folder, device=device, window=64, chunk=32) as model:
+        chat = model.chat()
+        for number in range(8):
+            say(chat, f"message {number}", 20)
+        assert chat.conversation.ring.position > 2 * model.engine.capacity
+        assert chat.undo() == "message 7" and chat.undo() == "message 6"
+        answer = say(chat, "message 6", 20)  # too far back for the ring: computed anew
+        assert chat.stats.cached_tokens == 0
+        assert answer == "".join(model.generate(chat.messages[:-1], max_tokens=20))
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_save_and_load(device: Device, folder: Path, tmp_path: Path, window: int) -> None:
+    file = tmp_path / "deep" / "one.chat"
+    with load(folder, device=device, window=window, chunk=32) as model:
+        chat = model.chat(system="be kind")
+        for number in range(4):
+            say(chat, f"message {number}", 20)
+        chat.save(file)
+        want = say(chat, "what now?")
+        cached = chat.stats.cached_tokens
+    with load(folder, device=device, window=window, chunk=32) as model:
+        again = model.chat()
+        again.load(file)
+        assert say(again, "what now?") == want and again.stats.cached_tokens == cached > 100
+        assert again.messages == chat.messages
+
+
+def test_files_that_are_refused(device: Device, model: Model, chat: Chat, folder: Path, tmp_path: Path) -> None:
+    file, bad = tmp_path / "good", tmp_path / "bad"
+    say(chat, "hello")
+    chat.save(file)
+    data = file.read_bytes()
+    before = list(chat.messages)
+
+    def refused(content: bytes, message: str, by: Chat = chat) -> None:
+        bad.write_bytes(content)
+        with pytest.raises(InputError, match=message) as found:
+            by.load(bad)
+        assert "\n" not in str(found.value)
+
+    for at in (20, 60, len(data) // 2, len(data) - 1):
+        refused(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], "damaged: its checksum is wrong")
+        refused(data[:at], "damaged")
+    refused(data + b"x", "damaged")
+    refused(b"PK" + data, "is no saved chat")
+    refused(MAGIC + b"\2" + data[9:], "has version 2 of the format, this program reads 1")
+    with pytest.raises(InputError, match="cannot read"):
+        chat.load(tmp_path / "none")
+    assert chat.messages == before and say(chat, "on")
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    weights = other / "model.onnx.data"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    for path, options, message in (
+        (other, {}, "saved with another model"),
+        (folder, {"precision": "fp32"}, "another precision .fp16, here fp32."),
+        (folder, {"window": 64}, "another window .0, here 64."),
+        (folder, {"context": 24}, "--context"),
+    ):
+        with load(path, device=device, chunk=16, **options) as different:
+            refused(data, message, different.chat())
+
+
+def test_models_that_cannot_chat(device: Device, folder: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
+    config = bare / "tokenizer_config.json"
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "chat_template"}))
+    with load(bare, device=device) as model, pytest.raises(InputError, match="no chat template"):
+        model.chat()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .binding import Buffers, Pipelines, present, record
 from .device import Buffer, Device, Recording
-from .errors import InputError
+from .errors import DeviceError, InputError
 from .expression import evaluate
 from .kernels.attention import STEP_BYTES
 from .kernels.norm import PICKED
@@ -67,6 +67,7 @@ class Engine:
         symbols = self.symbols(chunk)
         sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
         sizes |= {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
+        _check_range(max(sizes.values()), target, capacity)
         self._buffers = Buffers(
             {name: device.buffer(-(-size // 256) * 256) for name, size in sizes.items()}, self._weights
         )
@@ -192,6 +193,16 @@ class Engine:
             buffer.close()
         if self._logits is not None:
             self._logits.close()
+
+
+def _check_range(size: int, target: Target, capacity: int) -> None:
+    """A ring is one window: one that no binding can see is refused before anything is allocated."""
+    if size > target.max_storage_range:
+        most = capacity * target.max_storage_range // size
+        raise DeviceError(
+            f"a layer's ring of {capacity} positions takes {size} bytes, and {target.name} binds at most "
+            f"{target.max_storage_range} at once; choose a context of at most {most}"
+        )
 
 
 def _chosen(entry: Entry, variant: Variant) -> tuple[Dispatch, ...]:

@@ -63,11 +63,11 @@ class Engine:
         """
         self.device, self.program, self.target = device, program, target
         self.capacity, self.window, self.chunk = capacity, window, chunk
-        self._weights = upload(device, program.weights, target.alignment, progress)
         symbols = self.symbols(chunk)
         sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
         sizes |= {f"state:{s.name}": evaluate(s.size, symbols) for s in program.states}
         _check_range(max(sizes.values()), target, capacity)
+        self._weights = upload(device, program.weights, target.alignment, progress)
         self._buffers = Buffers(
             {name: device.buffer(-(-size // 256) * 256) for name, size in sizes.items()}, self._weights
         )

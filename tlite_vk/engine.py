@@ -170,6 +170,10 @@ class Engine:
             recording.copy(self._inbox, STEP_BYTES, self._buffers.named["ids"], 0, 4 * variant.tokens)
             recording.barrier()
 
+    def bound(self, entry: str) -> Buffers:
+        """What an entry's windows lie in: for measurements and checks."""
+        return self._with_arena(self.program.entries[entry])
+
     def _with_arena(self, entry: Entry) -> Buffers:
         """The buffers with the entry's own arena, made when it is first used, for the longest step."""
         if entry.name not in self._arenas:

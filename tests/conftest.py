@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 MAIN_DRIVER = os.environ.get("TLITE_VK_TEST_DRIVER", "lavapipe")
 DRIVERS = (MAIN_DRIVER,) if "TLITE_VK_TEST_DRIVER" in os.environ else ("lavapipe", "swiftshader")
 ICD_FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
+
+POOREST = f"{MAIN_DRIVER} as least"
+POOREST_EVERY = 4
 
 OpenDriver = Callable[..., "Device"]
 
@@ -94,7 +98,7 @@ def open_driver() -> OpenDriver:
 
     from tlite_vk.device import open_device
 
-    def opened(name: str, **options: bool) -> Device:
+    def opened(name: str, **options: Any) -> Device:
         with driver_environment(name):
             return open_device(**options)
 
@@ -119,10 +123,11 @@ def swiftshader(open_driver: OpenDriver) -> Device:
     return open_driver("swiftshader")
 
 
-@pytest.fixture(scope="session", params=DRIVERS)
+@pytest.fixture(scope="session", params=(*DRIVERS, POOREST))
 def any_device(request: pytest.FixtureRequest, open_driver: OpenDriver) -> Device:
-    """Each of the two drivers in turn."""
-    return open_driver(request.param)
+    """Each of the two drivers in turn; the tests of kernels also on POOREST."""
+    driver, _, profile = request.param.partition(" as ")
+    return open_driver(driver, limits=profile) if profile else open_driver(driver)
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +142,23 @@ def no_validation_messages(request: pytest.FixtureRequest) -> Iterator[None]:
         assert opened.validation_messages() == []
 
 
+def _thinned(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Every fourth case of each kernel test on the poorest device, none of others (TLITE_VK_LIMITS=least runs all)."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for item in items:
+        if POOREST in item.nodeid:
+            name = item.nodeid.partition("[")[0]
+            seen[name] += 1
+            if item.path.parent.name != "kernels" or seen[name] % POOREST_EVERY != 1:
+                continue
+        kept.append(item)
+    return kept
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a driver by the fixtures it asks for."""
+    items[:] = _thinned(items)
     wanted = {"device", "swiftshader", "any_device", "open_driver", "lavapipe_file"}
     for item in items:
         if isinstance(item, pytest.Function) and wanted & set(item.fixturenames):

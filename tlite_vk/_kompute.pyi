@@ -89,6 +89,22 @@ class Recording:
     def close(self) -> None:
         """Waits for work under way and frees the commands."""
 
+class Profile:
+    """A poorer device than the one at hand; see profile()."""
+
+def profile(
+    *,
+    limits: Mapping[str, int] = {},
+    features: Mapping[str, bool] = {},
+    max_workgroup_size: Sequence[int] = (),
+    max_workgroup_count: Sequence[int] = (),
+    integrated: bool = False,
+) -> Profile:
+    """
+    What to believe of a device, by the names of DeviceInfo, where that is less than it has. integrated: a CPU driver
+    passes for an integrated GPU.
+    """
+
 class DeviceInfo:
     """What is known of a device before it is opened."""
 
@@ -158,6 +174,9 @@ class DeviceInfo:
     def cooperative_matrix_shapes(self) -> list[tuple[int, int, int, str, str, str, str, str]]:
         """(M, N, K, type of A, of B, of C, of the result, scope), in the driver's order, without the saturating ones"""
 
+    def lowered(self, profile: Profile) -> DeviceInfo:
+        """The poorer of this device and a profile."""
+
 class Device:
     """An opened device. What is made from it keeps it alive, in any order of destruction."""
 
@@ -212,9 +231,20 @@ class Device:
 def list_devices() -> list[DeviceInfo]:
     """Every device of every installed driver. DeviceError without loader, driver or device."""
 
-def open(index: int = 0, *, low_priority: bool = True, validation: bool = False, staging: bool = False) -> Device:
+def open(
+    index: int = 0,
+    *,
+    low_priority: bool = True,
+    validation: bool = False,
+    staging: bool = False,
+    profile: Profile | None = None,
+) -> Device:
     """
     Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for where
     offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device memory,
-    even where the host shares it, as on a discrete GPU.
+    even where the host shares it, as on a discrete GPU. profile lowers what the device offers, and is held to:
+    what asks for more is refused.
     """
+
+def priority_extension(extensions: Sequence[str], low_priority: bool = True) -> str | None:
+    """Through which of a device's extensions open() asks for a low priority; None: it does not ask."""

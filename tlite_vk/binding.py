@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import spirv
 from .device import Buffer, Device, Pipeline, Recording
 from .expression import evaluate
-from .hazards import Barrier, schedule
+from .hazards import Barrier, Step, schedule
 from .program import Dispatch, Program, Window
 
 
@@ -70,7 +70,18 @@ def record(
 
     A dispatch of no workgroups (a tensor that is empty at these lengths) is left out.
     """
-    for step in schedule(present(dispatches, symbols), symbols):
+    record_steps(recording, schedule(present(dispatches, symbols), symbols), symbols, buffers, pipelines)
+
+
+def record_steps(
+    recording: Recording,
+    steps: Iterable[Step],
+    symbols: Mapping[str, int],
+    buffers: Buffers,
+    pipelines: Pipelines,
+) -> None:
+    """Record dispatches, each of which has workgroups, and barriers as they are."""
+    for step in steps:
         if isinstance(step, Barrier):
             recording.barrier()
             continue

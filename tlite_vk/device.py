@@ -17,6 +17,7 @@ from tlite_vk import _kompute
 from tlite_vk._kompute import Buffer, Device, DeviceInfo, Pipeline, Recording
 from tlite_vk.cache import cache_folder, write_atomic
 from tlite_vk.errors import DeviceError, NoDeviceError
+from tlite_vk.limits import Limits, chosen_limits
 
 __all__ = [
     "Buffer",
@@ -33,23 +34,31 @@ __all__ = [
 _PREFERENCE = ("discrete", "integrated", "virtual", "cpu", "other")
 
 
-def list_devices() -> list[DeviceInfo]:
-    """Every Vulkan 1.1 device of every installed driver.
+def list_devices(*, limits: str | Path | None = None) -> list[DeviceInfo]:
+    """Every Vulkan 1.1 device of every installed driver, lowered to a profile (by default that of TLITE_VK_LIMITS).
 
-    Raises NoDeviceError, saying what to install, if there is no loader, no driver or no device.
+    Raises NoDeviceError, saying what to install, if there is no loader, no driver or no device; InputError for an
+    unknown profile.
     """
+    profile = _profile(chosen_limits(limits))
     try:
-        return _kompute.list_devices()
+        return [info if profile is None else info.lowered(profile) for info in _kompute.list_devices()]
     except DeviceError as error:
         raise NoDeviceError(str(error)) from None
 
 
-def choose_device(selector: int | str | None = None) -> DeviceInfo:
+def _profile(limits: Limits | None) -> _kompute.Profile | None:
+    if limits is None:
+        return None
+    return _kompute.profile(limits=limits.limits, features=limits.features, integrated=limits.integrated, **limits.axes)
+
+
+def choose_device(selector: int | str | None = None, *, limits: str | Path | None = None) -> DeviceInfo:
     """The device of an index or of a part of its name (any case); by default TLITE_VK_DEVICE, else the best kind.
 
-    Raises DeviceError listing the devices if none fits.
+    limits: as in list_devices. Raises DeviceError listing the devices if none fits.
     """
-    devices = list_devices()
+    devices = list_devices(limits=limits)
     if selector is None:
         selector = os.environ.get("TLITE_VK_DEVICE") or None
     if selector is None:
@@ -69,18 +78,27 @@ def open_device(
     low_priority: bool = True,
     validation: bool | None = None,
     staging: bool = False,
+    limits: str | Path | None = None,
 ) -> Device:
     """Open the device that choose_device names, with its saved pipeline cache.
 
     low_priority asks for a queue that yields to the user interface, where the driver offers one. validation turns on
     the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION=1 does.
-    staging never maps device memory, even where the host shares it, as if the device were a discrete GPU.
-    Raises DeviceError if there is no such device, or no validation layer.
+    staging never maps device memory, even where the host shares it, as if the device were a discrete GPU. limits: the
+    name or the file of a profile (tlite_vk.limits) that lowers what the device offers, and holds it to that; by default
+    TLITE_VK_LIMITS says. Raises DeviceError if there is no such device, or no validation layer, and for a profile of
+    unknown names.
     """
-    info = choose_device(selector)
+    info = choose_device(selector, limits=limits)
     if validation is None:
         validation = os.environ.get("TLITE_VK_VALIDATION", "") not in ("", "0")
-    device = _kompute.open(info.index, low_priority=low_priority, validation=validation, staging=staging)
+    device = _kompute.open(
+        info.index,
+        low_priority=low_priority,
+        validation=validation,
+        staging=staging,
+        profile=_profile(chosen_limits(limits)),
+    )
     with contextlib.suppress(OSError):
         device.load_pipeline_cache(_cache_file(info).read_bytes())
     return device

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .binding import Buffers, Pipelines, present, record
 from .device import Buffer, Device, Recording
-from .errors import InputError
+from .errors import DeviceError, InputError
 from .expression import evaluate
 from .program import Dispatch, Entry, Program
 from .ring import Ring
@@ -68,6 +68,9 @@ class Engine:
         """
         self.device, self.program, self.target = device, program, target
         self.capacity, self.window, self.chunk = capacity, window, chunk
+        symbols = self.symbols(chunk)
+        sizes = [evaluate(size, symbols) for size in (*program.inputs.values(), *(s.size for s in program.states))]
+        _check_range(max(sizes), target, capacity)
         self._weights = upload(device, program.weights, target.alignment, progress)
         self._rings: list[Ring] = []
         self.main = self.ring()
@@ -180,6 +183,10 @@ class Engine:
             recording.copy(self._inbox, STEP_BYTES, ring.buffers["ids"], 0, 4 * variant.tokens)
             recording.barrier()
 
+    def bound(self, entry: str) -> Buffers:
+        """What an entry's windows lie in, on the main ring: for measurements and checks."""
+        return self._buffers(self.program.entries[entry], self.main)
+
     def _buffers(self, entry: Entry, ring: Ring) -> Buffers:
         """The ring's buffers with the entry's own arena, made when it is first used, for the longest step."""
         if entry.name not in self._arenas:
@@ -204,6 +211,16 @@ class Engine:
             buffer.close()
         if self._logits is not None:
             self._logits.close()
+
+
+def _check_range(size: int, target: Target, capacity: int) -> None:
+    """A ring is one window: one that no binding can see is refused before anything is allocated."""
+    if size > target.max_storage_range:
+        most = capacity * target.max_storage_range // size
+        raise DeviceError(
+            f"a layer's ring of {capacity} positions takes {size} bytes, and {target.name} binds at most "
+            f"{target.max_storage_range} at once; choose a context of at most {most}"
+        )
 
 
 def _chosen(entry: Entry, variant: Variant) -> tuple[Dispatch, ...]:

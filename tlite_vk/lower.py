@@ -13,7 +13,7 @@ import numpy as np
 import sympy
 
 from .book import Book
-from .errors import ModelError
+from .errors import DeviceError, ModelError
 from .expression import Expression, evaluate
 from .graph import shape as dims
 from .graph.errors import GraphError
@@ -271,7 +271,16 @@ class Lowering:
         label: str,
         subgroup_size: int = 0,
     ) -> None:
-        """Append one dispatch. A binding is a window with its kind: "storage" or "texel_..."."""
+        """Append one dispatch. A binding is a window with its kind: "storage" or "texel_...".
+
+        Raises DeviceError where the device takes fewer storage buffers in a shader.
+        """
+        storage = sum(kind == "storage" for _, kind in bindings)
+        if storage > self.target.max_storage_buffers:
+            raise DeviceError(
+                f"{self.target.name} takes {self.target.max_storage_buffers} storage buffers in a shader, "
+                f"and {label!r} needs {storage}; choose another device"
+            )
         kernel = Kernel(
             shader,
             tuple(kind for _, kind in bindings),

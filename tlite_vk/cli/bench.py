@@ -42,6 +42,7 @@ def bench(
         ),
     ] = None,
     device: options.Device = None,
+    limits: options.Limits = None,
     context: options.Context = None,
     precision: options.Precision = options.PrecisionName.fp16,
     as_json: options.Json = False,

@@ -61,6 +61,7 @@ def compile_(
         bool, typer.Option("--all-layers", help="--svg draws every layer, not one of those that are alike.")
     ] = False,
     device: options.Device = None,
+    limits: options.Limits = None,
     precision: options.Precision = options.PrecisionName.fp16,
     as_json: options.Json = False,
 ) -> None:

@@ -18,6 +18,7 @@ def evaluate(
     window: Annotated[int, typer.Option(min=2, help="Tokens of a window.")] = 512,
     windows: Annotated[int, typer.Option(min=1, help="How many windows, from the start of the text.")] = 4,
     device: options.Device = None,
+    limits: options.Limits = None,
     precision: options.Precision = options.PrecisionName.fp32,
     as_json: options.Json = False,
 ) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tlite_vk.target import Target
 
 
-def info(as_json: options.Json = False) -> None:
+def info(limits: options.Limits = None, as_json: options.Json = False) -> None:
     """List the Vulkan devices: drivers, limits, features, and which paths will be used on each."""
     from tlite_vk import __version__
     from tlite_vk.cache import cache_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,37 @@ Device = Annotated[
     typer.Option(
         rich_help_panel=DEVICE_PANEL,
         help="Index of a device, or a part of its name; default: TLITE_VK_DEVICE, else the best kind.",
+    ),
+]
+
+
+def _lower(context: typer.Context, wanted: str | None) -> str | None:
+    """Make the profile the one of this command, and of the processes that it starts."""
+    from tlite_vk.limits import VARIABLE, chosen_limits
+
+    if wanted is None or context.resilient_parsing:
+        return wanted
+    chosen_limits(wanted)
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = wanted
+    context.call_on_close(lambda: _restore(VARIABLE, before))
+    return wanted
+
+
+def _restore(variable: str, before: str | None) -> None:
+    if before is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = before
+
+
+Limits = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        rich_help_panel=DEVICE_PANEL,
+        callback=_lower,
+        help="Take the device for a poorer one: adreno-old, adreno-7xx, mali, least, vulkan-1.1, or a TOML file.",
     ),
 ]
 Context = Annotated[

@@ -26,6 +26,7 @@ def profile(
         Path | None, typer.Option(metavar="FILE", help="Write a trace (JSON) that https://ui.perfetto.dev opens.")
     ] = None,
     device: options.Device = None,
+    limits: options.Limits = None,
     context: options.Context = None,
     precision: options.Precision = options.PrecisionName.fp16,
     as_json: options.Json = False,

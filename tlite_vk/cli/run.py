@@ -50,6 +50,7 @@ def run(
         float, typer.Option(rich_help_panel=_SAMPLING, help="Over 1: tokens already seen become less likely.")
     ] = 1.0,
     device: options.Device = None,
+    limits: options.Limits = None,
     context: options.Context = None,
     window: Annotated[
         int,

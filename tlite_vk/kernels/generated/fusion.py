@@ -135,6 +135,7 @@ def settle(low: Lowering, values: Iterable[Value | None], *, room: int = MAX_LEA
     pulls each more than once.
     """
     given = [v for v in dict.fromkeys(values) if v is not None]
+    room = max(1, min(room, low.target.max_storage_buffers - 1))
     while True:
         waiting = {v: d.parts() for v in given if (d := later(low, v)) is not None}
         heavy = {v: parts for v, parts in waiting.items() if work is not None and parts.work > work}

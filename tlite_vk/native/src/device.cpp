@@ -16,7 +16,8 @@ Device::Device(int64_t index, const DeviceOptions& options)
     : instance_(std::make_shared<Instance>(options.validation)) {
     physical_ = std::make_shared<vk::PhysicalDevice>(instance_->device(index));
     Features features(*physical_, instance_->api_version());
-    info_ = describe(*instance_, *physical_, index, features);
+    info_ = lowered(describe(*instance_, *physical_, index, features), options.profile);
+    features.leave_out(info_.features);
     memory_ = physical_->getMemoryProperties();
     family_ = compute_family(*physical_);
     shares_memory_ = !options.staging && (info_.type == "cpu" || info_.type == "integrated");
@@ -41,9 +42,9 @@ void Device::create(const Features& features, bool low_priority) {
     vk::DeviceQueueGlobalPriorityCreateInfoKHR global(vk::QueueGlobalPriorityKHR::eLow);
     vk::DeviceQueueCreateInfo queue({}, family_, 1, &priority);
     std::vector<const char*> extensions = features.enabled;
-    if (low_priority && features.global_priority) {
+    if (const char* extension = priority_extension(features.available, low_priority)) {
         queue.pNext = &global;
-        extensions.push_back(features.global_priority);
+        extensions.push_back(extension);
         low_priority_ = true;
     }
     vk::DeviceCreateInfo info({}, queue, {}, extensions);
@@ -80,6 +81,8 @@ vk::DeviceMemory Device::allocate_memory(const vk::MemoryRequirements& needs, ui
     const char* why = nullptr;
     if (needs.size > heap) {
         why = "more than its memory";
+    } else if (needs.size > limit("max_allocation_size")) {
+        why = "more than it allocates at once";
     } else if (allocations_ >= limit("max_allocation_count")) {
         why = "too many buffers";
     } else {

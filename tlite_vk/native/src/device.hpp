@@ -6,6 +6,7 @@
 
 #include "info.hpp"
 #include "instance.hpp"
+#include "profile.hpp"
 
 namespace tlite {
 
@@ -29,6 +30,7 @@ struct DeviceOptions {
     bool low_priority = true; ///< ask for a queue that yields to others, where offered
     bool validation = false;  ///< the Khronos layer with synchronization checks
     bool staging = false;     ///< never map device memory, even where the host shares it
+    Profile profile;          ///< what to believe of the device instead, where that is less
 };
 
 class Device : public std::enable_shared_from_this<Device> {

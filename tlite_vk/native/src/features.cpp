@@ -40,8 +40,6 @@ Features::Features(vk::PhysicalDevice device, uint32_t instance_version)
     device.getFeatures2(&core);
     keep_wanted_core();
 
-    for (const char* name : {"VK_KHR_global_priority", "VK_EXT_global_priority"})
-        if (!global_priority && has(name)) global_priority = name;
     if (has("VK_KHR_portability_subset")) enabled.push_back("VK_KHR_portability_subset");
 }
 
@@ -51,6 +49,38 @@ void Features::keep_wanted_core() {
     wanted.shaderInt16 = core.features.shaderInt16;
     wanted.shaderInt64 = core.features.shaderInt64;
     core.features = wanted;
+}
+
+void Features::leave_out(const std::map<std::string, bool>& kept) {
+    const std::pair<const char*, vk::Bool32*> switches[] = {
+        {"float16", &arithmetic.shaderFloat16},
+        {"int8", &arithmetic.shaderInt8},
+        {"int16", &core.features.shaderInt16},
+        {"int64", &core.features.shaderInt64},
+        {"storage16", &storage16.storageBuffer16BitAccess},
+        {"uniform_storage16", &storage16.uniformAndStorageBuffer16BitAccess},
+        {"storage8", &storage8.storageBuffer8BitAccess},
+        {"subgroup_extended_types", &subgroup_types.shaderSubgroupExtendedTypes},
+        {"subgroup_size_control", &subgroup_size.subgroupSizeControl},
+        {"compute_full_subgroups", &subgroup_size.computeFullSubgroups},
+        {"integer_dot_product", &integer_dot.shaderIntegerDotProduct},
+        {"cooperative_matrix", &cooperative_matrix.cooperativeMatrix},
+        {"vulkan_memory_model", &memory_model.vulkanMemoryModel},
+        {"timeline_semaphore", &timeline.timelineSemaphore},
+        {"scalar_block_layout", &scalar_layout.scalarBlockLayout},
+        {"maintenance4", &maintenance4.maintenance4},
+    };
+    for (const auto& [name, enabled_there] : switches)
+        if (!kept.at(name)) *enabled_there = VK_FALSE;
+    if (!kept.at("storage16")) storage16.storagePushConstant16 = storage16.storageInputOutput16 = VK_FALSE;
+    if (!kept.at("global_priority"))
+        while (const char* name = priority_extension(available, true)) available.erase(name);
+}
+
+const char* priority_extension(const std::unordered_set<std::string>& available, bool wanted) {
+    for (const char* name : {"VK_KHR_global_priority", "VK_EXT_global_priority"})
+        if (wanted && available.count(name)) return name;
+    return nullptr;
 }
 
 } // namespace tlite

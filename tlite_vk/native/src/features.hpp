@@ -1,5 +1,6 @@
 // What a device offers of the features this runtime knows, as the chain that also creates the device.
 #pragma once
+#include <map>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -16,11 +17,12 @@ struct Features {
     Features& operator=(const Features&) = delete;
 
     bool has(const char* extension) const { return available.count(extension) != 0; }
+    /// Leaves out what is false under its name in DeviceInfo::features, so that the device is made without it.
+    void leave_out(const std::map<std::string, bool>& kept);
 
     uint32_t version;                          ///< the lower of the instance's and the device's
     std::unordered_set<std::string> available; ///< device extensions
     std::vector<const char*> enabled;          ///< those that the known features need
-    const char* global_priority = nullptr;     ///< the extension that offers it, or null
 
     vk::PhysicalDeviceFeatures2 core;
     vk::PhysicalDevice16BitStorageFeatures storage16;
@@ -39,5 +41,9 @@ struct Features {
   private:
     void keep_wanted_core();
 };
+
+/// The extension through which a queue is asked for at a global priority, or null: where it is not wanted, or where none
+/// of `available` offers it.
+const char* priority_extension(const std::unordered_set<std::string>& available, bool wanted);
 
 } // namespace tlite

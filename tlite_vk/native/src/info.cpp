@@ -136,7 +136,7 @@ void fill_features(DeviceInfo& info, const Features& f, const Properties& p) {
         {"timeline_semaphore", f.timeline.timelineSemaphore},
         {"scalar_block_layout", f.scalar_layout.scalarBlockLayout},
         {"maintenance4", f.maintenance4.maintenance4},
-        {"global_priority", f.global_priority != nullptr},
+        {"global_priority", priority_extension(f.available, true) != nullptr},
     };
 }
 

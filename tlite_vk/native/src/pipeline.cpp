@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "capabilities.hpp"
 #include "errors.hpp"
 
 namespace tlite {
@@ -110,6 +111,7 @@ void Pipeline::check_subgroups(const PipelineOptions& options) const {
 // Drivers do not check these: the ones at hand compute something else, or crash.
 void Pipeline::check_shader(const ShaderFacts& facts) const {
     const DeviceInfo& info = device_->info();
+    check_capabilities(facts.capabilities, info);
     if (facts.shared_bytes > device_->limit("max_compute_shared_memory"))
         fail("the shader needs ", facts.shared_bytes, " bytes of shared memory; ", info.name, " has ",
              device_->limit("max_compute_shared_memory"), "; choose a smaller tile");

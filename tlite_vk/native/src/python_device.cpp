@@ -16,9 +16,21 @@ std::vector<DeviceInfo> list_devices() {
     return found;
 }
 
-Handle<Device> open(int64_t index, bool low_priority, bool validation, bool staging) {
+Profile profile(std::map<std::string, uint64_t> limits, std::map<std::string, bool> features,
+                std::vector<uint64_t> max_workgroup_size, std::vector<uint64_t> max_workgroup_count, bool integrated) {
+    return {std::move(limits), std::move(features), std::move(max_workgroup_size), std::move(max_workgroup_count),
+            integrated};
+}
+
+Handle<Device> open(int64_t index, bool low_priority, bool validation, bool staging, const Profile* profile) {
+    const DeviceOptions options{low_priority, validation, staging, profile ? *profile : Profile{}};
     nb::gil_scoped_release release;
-    return {std::make_shared<Device>(index, DeviceOptions{low_priority, validation, staging})};
+    return {std::make_shared<Device>(index, options)};
+}
+
+std::optional<std::string> asked_for(const std::vector<std::string>& extensions, bool low_priority) {
+    const char* name = priority_extension({extensions.begin(), extensions.end()}, low_priority);
+    return name ? std::optional<std::string>(name) : std::nullopt;
 }
 
 Handle<Buffer> buffer(const Handle<Device>& device, uint64_t nbytes, bool host) {
@@ -53,6 +65,12 @@ Handle<Pipeline> pipeline(const Handle<Device>& device, nb::bytes spirv, const s
 }
 
 void bind_info(nb::module_& m) {
+    nb::class_<Profile>(m, "Profile", "A poorer device than the one at hand; see profile().");
+    m.def("profile", &profile, nb::kw_only(), "limits"_a = nb::dict(), "features"_a = nb::dict(),
+          "max_workgroup_size"_a = nb::tuple(), "max_workgroup_count"_a = nb::tuple(), "integrated"_a = false,
+          "What to believe of a device, by the names of DeviceInfo, where that is less than it has. integrated: a CPU "
+          "driver\n"
+          "passes for an integrated GPU.");
     nb::class_<DeviceInfo>(m, "DeviceInfo", "What is known of a device before it is opened.")
         .def_ro("index", &DeviceInfo::index, "its place in list_devices()")
         .def_ro("name", &DeviceInfo::name)
@@ -77,6 +95,7 @@ void bind_info(nb::module_& m) {
         .def_ro("cooperative_matrix_shapes", &DeviceInfo::matrix_shapes,
                 "(M, N, K, type of A, of B, of C, of the result, scope), in the driver's order, without the saturating "
                 "ones")
+        .def("lowered", &lowered, "profile"_a, "The poorer of this device and a profile.")
         .def("__repr__",
              [](const DeviceInfo& i) { return "<DeviceInfo " + std::to_string(i.index) + ": " + i.name + ">"; });
 }
@@ -127,12 +146,15 @@ void bind_device(nb::module_& m) {
     m.def("list_devices", &list_devices,
           "Every device of every installed driver. DeviceError without loader, driver or device.");
     m.def("open", &open, "index"_a = 0, nb::kw_only(), "low_priority"_a = true, "validation"_a = false,
-          "staging"_a = false,
+          "staging"_a = false, "profile"_a = nb::none(),
           "Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for "
           "where\n"
           "offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device "
           "memory,\n"
-          "even where the host shares it, as on a discrete GPU.");
+          "even where the host shares it, as on a discrete GPU. profile lowers what the device offers, and is held to:\n"
+          "what asks for more is refused.");
+    m.def("priority_extension", &asked_for, "extensions"_a, "low_priority"_a = true,
+          "Through which of a device's extensions open() asks for a low priority; None: it does not ask.");
 }
 
 } // namespace

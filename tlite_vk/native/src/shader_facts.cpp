@@ -11,6 +11,7 @@ namespace {
 // Numbers from the SPIR-V specification, section 3.
 enum Op : uint32_t {
     ExecutionMode = 16,
+    Capability = 17,
     TypeBool = 20,
     TypeInt = 21,
     TypeFloat = 22,
@@ -140,6 +141,9 @@ class Reader {
         switch (op) {
         case ExecutionMode:
             if (w.size() >= 5 && w[1] == kLocalSize) facts.workgroup = {w[2], w[3], w[4]};
+            break;
+        case Capability:
+            if (!w.empty()) facts.capabilities.insert(w[0]);
             break;
         case Decorate:
             if (w.size() >= 2) ids_[w[0]].marks[w[1]] = w.size() > 2 ? w[2] : 1;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 #include <vulkan/vulkan.hpp>
@@ -15,6 +16,7 @@ struct ShaderFacts {
     uint64_t shared_bytes = 0;                        ///< at least: padding is the driver's
     uint64_t push_bytes = 0;                          ///< up to the end of the last member
     std::map<uint32_t, vk::DescriptorType> bindings;  ///< of descriptor set 0
+    std::set<uint32_t> capabilities;                  ///< as declared, in SPIR-V's numbers
     bool other_sets = false;                          ///< something is bound outside set 0
 };
 

@@ -1,8 +1,8 @@
 """ONNX to Program, one entry per way through the model.
 
 run      any graph: all inputs in, all outputs out, nothing kept between runs
-decode   one token, RMS norms inside the projections; greedy choice as a last, optional step
-prefill  T tokens, only the last valid row through the head; greedy choice likewise
+decode   one token, RMS norms inside the projections; greedy or random choice as a last, optional step
+prefill  T tokens, only the last valid row through the head; the choice likewise
 score    T tokens, logits of every row (perplexity, teacher forcing)
 """
 
@@ -30,6 +30,7 @@ from .graph.passes.rotary import Rotary
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
 from .kernels.norm import PICKED, argmax
+from .kernels.sampling import sample, sampling_buffers
 from .lower import Lowering
 from .program import Entry, Program, State
 from .target import Target
@@ -96,11 +97,12 @@ def compile_model(
     low, roles, fused = made[-1].low, made[-1].roles, made[-1].compiled.graph
     rings = [n for n in fused.nodes if n.op == "RingAttention"]
     windows = {int(n.attributes.get("window", 0)) for n in rings}
+    vocabulary = low.columns(roles.logits)
     program = book.program(
         [m.compiled.entry for m in made],
         [_state(low, cache) for pair in roles.caches for cache in (pair.k_in, pair.v_in)],
-        {"ids": ["*", 4, "T"], "picked": 4 * PICKED},
-        low.columns(roles.logits),
+        {"ids": ["*", 4, "T"], "picked": 4 * PICKED, **sampling_buffers(vocabulary)},
+        vocabulary,
         max(windows) if 0 not in windows else 0,
         min(_positions(fused), default=0),
     )
@@ -167,6 +169,7 @@ def _entry(
     low.run()
     if not every_row:
         argmax(low, roles.logits)
+        sample(low, roles.logits)
     entry = low.finish(name, {"logits": roles.logits}, _head_label(fused))
     assert low.plan is not None
     return _Made(Compiled(entry, fused, report, low.plan), low, roles)

@@ -1,4 +1,4 @@
-"""The steps of a generation: a prompt in padded chunks, then token by token, chosen on the device if possible."""
+"""The steps of a generation: a prompt in padded chunks, then token by token, chosen on the device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 
 from .engine import Engine, Variant
 from .errors import ModelError
-from .sampling import Sampler, SamplingOptions
+from .sampling import SamplingOptions, Settings
 
 SUBMISSION_SECONDS = 0.05
-"""Greedy decoding sends several tokens in one submission while it stays under this, so that text flows smoothly."""
+"""Several tokens go in one submission while it stays under this, so that text flows smoothly."""
 MAX_BATCH = 16
 NOT_A_TOKEN = 0xFFFFFFFF
 
@@ -30,6 +30,8 @@ class Stats:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     finish: Finish | None = None
+    seed: int | None = None
+    """What tokens were drawn with, chosen by the system where none was given; None: greedily."""
 
 
 class Decoder:
@@ -47,22 +49,37 @@ class Decoder:
         """
         if limit <= 0:
             return
-        if sampling.greedy and sampling.repetition_penalty == 1.0:
-            yield from self._greedy(ids, limit, progress)
-        else:
-            yield from self._sampled(ids, limit, Sampler(sampling), progress)
+        sample = not sampling.greedy or sampling.repetition_penalty != 1.0
+        if sample:
+            settings = Settings.of(sampling)
+            self.stats.seed = None if sampling.greedy else settings.seed
+            self.engine.sample_by(settings.words(ids, self.engine.program.vocabulary))
+        started = time.perf_counter()
+        self.prefill(ids, sample=sample, progress=progress)
+        self.stats.prefill_s = time.perf_counter() - started
+        yield _checked(self.engine.picked(0, 1)[0])
+        yield from self._following(limit, Variant("decode", 1, feed=False, pick=True, sample=sample))
 
     def prefill(
-        self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        start: int = 0,
+        pick: bool = True,
+        sample: bool = False,
+        progress: Progress | None = None,
     ) -> None:
-        """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`."""
-        for part, variant in self.chunks(len(ids), pick):
+        """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`.
+
+        sample: choose by what the engine samples by, not greedily.
+        """
+        for part, variant in self.chunks(len(ids), pick, sample):
             self.engine.feed(start + part.start, ids[part.start : part.stop])
             self.engine.run(variant)
             if progress is not None:
                 progress(part.stop, len(ids))
 
-    def chunks(self, count: int, pick: bool = True) -> Iterator[tuple[range, Variant]]:
+    def chunks(self, count: int, pick: bool = True, sample: bool = False) -> Iterator[tuple[range, Variant]]:
         """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
         chunk = self.engine.chunk
         for first in range(0, count, chunk):
@@ -70,21 +87,20 @@ class Decoder:
             last = part.stop == count
             tokens = self.padded(len(part)) if len(part) > 1 else 1
             entry = "prefill" if tokens > 1 else "decode"
-            yield part, Variant(entry, tokens, head=last, pick=last and pick, read=last and not pick)
+            pick_here = last and pick
+            yield (
+                part,
+                Variant(entry, tokens, head=last, pick=pick_here, sample=pick_here and sample, read=last and not pick),
+            )
 
     def padded(self, count: int) -> int:
         """The length of a step of `count` tokens: a multiple of what the kernels take."""
         bucket = self.engine.target.bucket
         return -(-count // bucket) * bucket
 
-    def _greedy(self, ids: list[int], limit: int, progress: Progress | None) -> Iterator[int]:
-        """Tokens chosen on the device; as many per submission as keep it short."""
-        started = time.perf_counter()
-        self.prefill(ids, progress=progress)
+    def _following(self, limit: int, step: Variant) -> Iterator[int]:
+        """The tokens after the first, chosen on the device; as many per submission as keep it short."""
         done, batch = 1, 1
-        self.stats.prefill_s = time.perf_counter() - started
-        yield _checked(self.engine.picked(0, 1)[0])
-        step = Variant("decode", 1, feed=False, pick=True)
         while done < limit:
             started = time.perf_counter()
             batch = min(batch, limit - done)
@@ -98,23 +114,6 @@ class Decoder:
                 batch = min(2 * batch, MAX_BATCH)
             elif seconds > SUBMISSION_SECONDS:
                 batch = max(1, batch // 2)
-
-    def _sampled(self, ids: list[int], limit: int, sampler: Sampler, progress: Progress | None) -> Iterator[int]:
-        """Tokens drawn on the host from the logits of each step."""
-        if limit <= 0:
-            return
-        seen = list(ids)
-        started = time.perf_counter()
-        self.prefill(ids, pick=False, progress=progress)
-        seen.append(sampler(self.engine.logits()[0], seen))
-        self.stats.prefill_s = time.perf_counter() - started
-        yield seen[-1]
-        while len(seen) - len(ids) < limit:
-            started = time.perf_counter()
-            self.prefill(seen[-1:], start=len(seen) - 1, pick=False)
-            seen.append(sampler(self.engine.logits()[0], seen))
-            self.stats.decode_s += time.perf_counter() - started
-            yield seen[-1]
 
 
 def _checked(token: int) -> int:

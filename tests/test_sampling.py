@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlite_vk.errors import InputError, ModelError
-from tlite_vk.sampling import Sampler, SamplingOptions, candidates, penalize
+
+X
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.25, 0.05], np.float32))
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlite_vk import spirv
 from tlite_vk.device import Buffer, Device, Pipeline
+from tlite_vk.errors import ModelError
 from tlite_vk.host_sampler import Sampler
 from tlite_vk.kernels.norm import PICKED
 from tlite_vk.kernels.sampling import PHASES, sampling_buffers
@@ -62,6 +64,12 @@ class OnDevice:
         assert not self._words("tickets").any()
         assert token == NOT_A_TOKEN or self._words("sampling")[8 + token // 32] >> (token % 32) & 1
         return token
+
+    def many(self, logits: Floats, count: int) -> list[int]:
+        """Tokens drawn in one submission."""
+        self._buffers["logits"].write(logits.astype(np.float32))
+        self._recording.run(count)
+        return [int(i) for i in self._words("picked")[:count]]
 
     def _words(self, name: str) -> npt.NDArray[np.uint32]:
         return self._buffers[name].read(self._sizes[name]).view(np.uint32)
@@ -119,3 +127,53 @@ def test_the_device_draws_what_its_twin_draws(
         seed=data.draw(st.integers(0, 2**64 - 1)),
     )
     check(any_device, logits, options, *grid)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 63, 257, 6000])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(0, 1.0), (1, 1.0), (2, 1.0), (5000, 0.9), (0, 0.25), (0, 1e-9), (9999, 1.0)]
+)
+def test_equal_logits(any_device: Device, rows: int, top_k: int, top_p: float) -> None:
+    options = SamplingOptions(temperature=0.7, top_k=top_k, top_p=top_p, seed=rows)
+    for value in (0.0, -0.0, -1e38):
+        check(any_device, np.full(rows, value, np.float32), options, 16, 3, draws=2)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (40, 0.95), (0, 0.95), (100_000, 0.999)])
+@pytest.mark.parametrize(("rows", "spread"), [(49_152, 3.0), (151_937, 0.3), (262_144, 0.0)])
+def test_real_vocabularies(device: Device, rows: int, spread: float, top_k: int, top_p: float) -> None:
+    logits = (spread * np.random.default_rng(rows).standard_normal(rows)).astype(np.float32)
+    options = SamplingOptions(temperature=0.8, top_k=top_k, top_p=top_p, repetition_penalty=1.1, seed=1)
+    check(device, logits, options, 64, 64, draws=2)
+
+
+@pytest.mark.parametrize("bad", [[0.0, np.nan, 1.0], [np.inf, 0.0], [-np.inf, -np.inf], [np.nan] * 5])
+@pytest.mark.parametrize(
+    "options", [SamplingOptions(temperature=1.0, top_k=1, top_p=0.5), SamplingOptions(temperature=1.0)]
+)
+def test_logits_that_are_not_finite_are_reported(
+    any_device: Device, bad: list[float], options: SamplingOptions
+) -> None:
+    sampler, logits = Sampler(options), np.array(bad, np.float32)
+    on_device = OnDevice(any_device, len(bad), 4, 2)
+    on_device.begin(sampler)
+    assert on_device(logits) == NOT_A_TOKEN
+    with pytest.raises(ModelError, match="not finite"):
+        sampler(logits)
+    assert on_device(np.zeros(len(bad), np.float32)) < len(bad)  # nothing is left behind
+
+
+def test_draws_follow_the_distribution(any_device: Device) -> None:
+    """Chi-square over 4000 draws against the probabilities by definition, in float64. The seed is fixed."""
+    logits = np.log(np.array([0.05, 0.3, 0.02, 0.2, 0.25, 0.08, 0.1]))
+    kept, temperature = [1, 4, 3, 6], 1.5  # top-k 5 leaves 0.93 of the mass; 0.85 of it are the first four
+    weights = np.exp(logits[kept] / temperature)
+    expected = 4000 * weights / weights.sum()
+    on_device = OnDevice(any_device, len(logits), 4, 2)
+    found: list[int] = []
+    for seed in range(4):
+        on_device.begin(Sampler(SamplingOptions(temperature=temperature, top_k=5, top_p=0.85, seed=seed)))
+        found += on_device.many(logits, 1000)
+    drawn = np.bincount(found, minlength=len(logits))
+    assert drawn.sum() == drawn[kept].sum()
+    assert ((drawn[kept] - expected) ** 2 / expected).sum() < 16.27  # 3 degrees of freedom: p = 0.001

@@ -1,5 +1,5 @@
-"""The same prompt, options and seed give the same tokens: again and again, across restarts, on each driver, however many
-tokens go out in one submission."""
+"""The same prompt, options and seed give the same tokens: again and again, across restarts, on each driver, and however
+many tokens go out in one submission."""
 
 from __future__ import annotations
 

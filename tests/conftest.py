@@ -130,6 +130,13 @@ def any_device(request: pytest.FixtureRequest, open_driver: OpenDriver) -> Devic
     return open_driver(driver, limits=profile) if profile else open_driver(driver)
 
 
+@pytest.fixture
+def driver_variables(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment in which another process finds only the driver that `any_device` is of."""
+    name = request.node.callspec.params["any_device"]
+    return dict(os.environ) if name == "system" else {**os.environ, "VK_DRIVER_FILES": str(driver_file(name))}
+
+
 @pytest.fixture(autouse=True)
 def no_validation_messages(request: pytest.FixtureRequest) -> Iterator[None]:
     """With the validation layer on, a test must leave no message on the shared devices."""

@@ -1,8 +1,8 @@
 """ONNX to Program, one entry per way through the model.
 
 run      any graph: all inputs in, all outputs out, nothing kept between runs
-decode   one token, RMS norms inside the projections; greedy choice as a last, optional step
-prefill  T tokens, only the last valid row through the head; greedy choice likewise
+decode   one token, RMS norms inside the projections; greedy or random choice as a last, optional step
+prefill  T tokens, only the last valid row through the head; the choice likewise
 score    T tokens, logits of every row (perplexity, teacher forcing)
 """
 
@@ -30,6 +30,7 @@ from .graph.passes.rotary import Rotary
 from .graph.pipeline import optimize
 from .graph.roles import Roles, find_roles
 from .kernels.norm import argmax
+from .kernels.sampling import sample, sampling_buffers
 from .lower import Lowering
 from .program import Entry, Program, State
 from .step import PICKED
@@ -114,11 +115,12 @@ def _program(fused: Sequence[_Fused], target: Target, observe: Callable[[Compile
     low, roles, graph = made[-1].low, made[-1].roles, fused[-1].graph
     rings = [n for n in graph.nodes if n.op == "RingAttention"]
     windows = {int(n.attributes.get("window", 0)) for n in rings}
+    vocabulary = low.columns(roles.logits)
     return book.program(
         [m.compiled.entry for m in made],
         [_state(low, cache) for pair in roles.caches for cache in (pair.k_in, pair.v_in)],
-        {"ids": ["*", 4, "T"], "picked": 4 * PICKED},
-        low.columns(roles.logits),
+        {"ids": ["*", 4, "T"], "picked": 4 * PICKED, **sampling_buffers(vocabulary)},
+        vocabulary,
         max(windows) if 0 not in windows else 0,
         min(_positions(graph), default=0),
     )
@@ -210,6 +212,7 @@ def _entry(fused: _Fused, target: Target, book: Book) -> _Made:
     low.run()
     if not every_row:
         argmax(low, roles.logits)
+        sample(low, roles.logits)
     entry = low.finish(fused.name, {"logits": roles.logits}, _head_label(fused.graph))
     assert low.plan is not None
     return _Made(Compiled(entry, fused.graph, fused.report, low.plan), low, roles)

@@ -1,10 +1,10 @@
-"""The steps of a generation: a prompt in padded chunks, then token by token, chosen on the device if possible."""
+"""The steps of a generation: a prompt in padded chunks, then token by token, chosen on the device."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from .engine import Engine, Variant
 from .errors import ModelError
 from .ring import Ring
-from .sampling import Sampler, SamplingOptions
+from .sampling import SamplingOptions, Settings
 
 SUBMISSION_SECONDS = 0.05
-"""Greedy decoding sends several tokens in one submission while it stays under this, so that text flows smoothly."""
+"""Several tokens go in one submission while it stays under this, so that text flows smoothly."""
 MAX_BATCH = 16
 NOT_A_TOKEN = 0xFFFFFFFF
 
@@ -40,6 +40,8 @@ class Stats:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     finish: Finish | None = None
+    seed: int | None = None
+    """What tokens were drawn with, chosen by the system where none was given; None: greedily."""
 
 
 class Decoder:
@@ -76,21 +78,47 @@ class Decoder:
         """
         if limit <= 0:
             return
-        if sampling.greedy and sampling.repetition_penalty == 1.0 and look is None:
-            yield from self._greedy(ids, limit, start, progress, most or MAX_BATCH)
-        else:
-            yield from self._sampled(ids, limit, Sampler(sampling), start, progress, look)
+        sample = not sampling.greedy or sampling.repetition_penalty != 1.0
+        if sample:
+            settings = Settings.of(sampling)
+            self.stats.seed = None if sampling.greedy else settings.seed
+            self.engine.sample_by(settings.words(ids, self.engine.program.vocabulary), self.ring)
+        read = look is not None
+        for last in self._prefill(ids[start:], start, progress, sample=sample, read=read):
+            yield self._chosen(0, 1, look) if last else []
+        step = Variant("decode", 1, feed=False, pick=True, sample=sample, read=read)
+        yield from self._following(limit, step, 1 if read else most or MAX_BATCH, look)
 
     def prefill(
-        self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        start: int = 0,
+        pick: bool = True,
+        sample: bool = False,
+        progress: Progress | None = None,
     ) -> None:
-        """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`."""
-        for _ in self._prefill(ids, start, pick, progress):
+        """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`.
+
+        sample: choose by what the engine samples by, not greedily.
+        """
+        for _ in self._prefill(ids, start, progress, pick=pick, sample=sample):
             pass
 
-    def _prefill(self, ids: Sequence[int], start: int, pick: bool, progress: Progress | None) -> Iterator[bool]:
-        """After each chunk, whether it was the last."""
-        for part, variant in self.chunks(len(ids), pick):
+    def _prefill(
+        self,
+        ids: Sequence[int],
+        start: int,
+        progress: Progress | None,
+        *,
+        pick: bool = True,
+        sample: bool = False,
+        read: bool = False,
+    ) -> Iterator[bool]:
+        """After each chunk, whether it was the last. read: leave the logits as well as a choice."""
+        for part, variant in self.chunks(len(ids), pick, sample):
+            if read and variant.pick:
+                variant = replace(variant, read=True)
             started = time.perf_counter()
             self.engine.feed(start + part.start, ids[part.start : part.stop], self.ring)
             self.engine.run(variant, ring=self.ring)
@@ -99,7 +127,7 @@ class Decoder:
                 progress(part.stop, len(ids))
             yield part.stop == len(ids)
 
-    def chunks(self, count: int, pick: bool = True) -> Iterator[tuple[range, Variant]]:
+    def chunks(self, count: int, pick: bool = True, sample: bool = False) -> Iterator[tuple[range, Variant]]:
         """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
         chunk = self.engine.chunk
         for first in range(0, count, chunk):
@@ -107,62 +135,39 @@ class Decoder:
             last = part.stop == count
             tokens = self.padded(len(part)) if len(part) > 1 else 1
             entry = "prefill" if tokens > 1 else "decode"
-            yield part, Variant(entry, tokens, head=last, pick=last and pick, read=last and not pick)
+            pick_here = last and pick
+            yield (
+                part,
+                Variant(entry, tokens, head=last, pick=pick_here, sample=pick_here and sample, read=last and not pick),
+            )
 
     def padded(self, count: int) -> int:
         """The length of a step of `count` tokens: a multiple of what the kernels take."""
         bucket = self.engine.target.bucket
         return -(-count // bucket) * bucket
 
-    def _greedy(
-        self, ids: list[int], limit: int, start: int, progress: Progress | None, most: int
-    ) -> Iterator[list[int]]:
-        """Tokens chosen on the device; as many per submission as keep it short."""
-        for last in self._prefill(ids[start:], start, True, progress):
-            yield [_checked(self.engine.picked(0, 1)[0])] if last else []
+    def _following(self, limit: int, step: Variant, most: int, look: Look | None) -> Iterator[list[int]]:
+        """The tokens after the first, chosen on the device; as many per submission as keep it short."""
         done, batch = 1, 1
-        step = Variant("decode", 1, feed=False, pick=True)
         while done < limit:
             started = time.perf_counter()
             batch = min(batch, limit - done)
             self.engine.run(step, batch, self.ring)
             seconds = time.perf_counter() - started
             self.stats.decode_s += seconds
-            yield [_checked(token) for token in self.engine.picked(done, done + batch)]
+            yield self._chosen(done, done + batch, look)
             done += batch
             if seconds * 2 < SUBMISSION_SECONDS:
                 batch = min(2 * batch, most)
             elif seconds > SUBMISSION_SECONDS:
                 batch = max(1, batch // 2)
 
-    def _sampled(
-        self,
-        ids: list[int],
-        limit: int,
-        sampler: Sampler,
-        start: int,
-        progress: Progress | None,
-        look: Look | None,
-    ) -> Iterator[list[int]]:
-        """Tokens drawn on the host from the logits of each step."""
-        seen = list(ids)
-        for last in self._prefill(ids[start:], start, False, progress):
-            yield [self._draw(sampler, seen, look)] if last else []
-        while len(seen) - len(ids) < limit:
-            started = time.perf_counter()
-            self.engine.feed(len(seen) - 1, seen[-1:], self.ring)
-            self.engine.run(Variant("decode", 1, read=True), ring=self.ring)
-            token = self._draw(sampler, seen, look)
-            self.stats.decode_s += time.perf_counter() - started
-            yield [token]
-
-    def _draw(self, sampler: Sampler, seen: list[int], look: Look | None) -> int:
-        """The next token from the logits that were read; it is added to `seen`."""
-        logits = self.engine.logits()[0]
-        seen.append(sampler(logits, seen))
+    def _chosen(self, first: int, end: int, look: Look | None) -> list[int]:
+        """Tokens [first, end) of this generation, from the submission that just ended."""
+        found = [_checked(token) for token in self.engine.picked(first, end)]
         if look is not None:
-            look(logits, seen[-1])
-        return seen[-1]
+            look(self.engine.logits()[0], found[-1])
+        return found
 
 
 def _checked(token: int) -> int:

@@ -1,7 +1,7 @@
 """A Program bound to a device: buffers, pipelines, one recording per bucket, and the step that runs it.
 
 The step parameters and token ids live on the device. A recording that is fed starts with a copy from the host; one
-that is not goes on from where the last greedy choice left them, so several tokens may go out in one submission.
+that is not goes on from where the last choice on the device left them, so several tokens may go out in one submission.
 
 A sequence has a ring (tlite_vk.ring) for itself; weights, pipelines and arenas are shared. Where no ring is named, the
 engine's own `main` is meant.
@@ -37,7 +37,8 @@ class Variant:
     """What a recording does besides the entry's own dispatches.
 
     feed: take step parameters and ids from the host first. head: go through the head (where the entry can leave it
-    out). pick: choose a token greedily on the device. read: copy the logits to the host.
+    out). pick: choose a token on the device: greedily, or with `sample` by what `sample_by` was given. read: copy the
+    logits to the host; those of a sampled step are penalized.
     """
 
     entry: str
@@ -45,6 +46,7 @@ class Variant:
     feed: bool = True
     head: bool = True
     pick: bool = False
+    sample: bool = False
     read: bool = False
 
 
@@ -98,6 +100,10 @@ class Engine:
         words[STEP_BYTES // 4 :] = np.asarray(ids, np.int64)
         self._inbox.write(words)
         (ring or self.main).feed(position, len(ids))
+
+    def sample_by(self, settings: npt.NDArray[np.uint32], ring: Ring | None = None) -> None:
+        """What variants that sample go by from now on: `tlite_vk.sampling.Settings.words` of the vocabulary."""
+        (ring or self.main).buffers["sampling"].write(settings)
 
     def run(self, variant: Variant, repeat: int = 1, ring: Ring | None = None) -> None:
         """Run a variant to its end, `repeat` times in one submission. Raises DeviceError if the device is lost."""
@@ -226,4 +232,5 @@ def _check_range(size: int, target: Target, capacity: int) -> None:
 def _chosen(entry: Entry, variant: Variant) -> tuple[Dispatch, ...]:
     if not variant.head:
         return entry.dispatches[: entry.head]
-    return entry.dispatches if variant.pick else entry.dispatches[: entry.pick]
+    before = entry.dispatches[: entry.pick]
+    return before if not variant.pick else before + entry.sampling if variant.sample else entry.dispatches

@@ -55,8 +55,8 @@ WASTE = 1.05
 TICKETS = 1024
 _NO_TICKETS = np.zeros(TICKETS, np.uint32)
 
-PICK = "pick"
-"""The label of the dispatch that chooses a token."""
+PICK, SAMPLE = "pick", "sample"
+"""The label of the dispatch that chooses a token greedily, and how those begin that draw one instead."""
 
 
 def lowers(op: str, domain: str = "") -> Callable[[KernelRule], KernelRule]:
@@ -330,11 +330,13 @@ class Lowering:
             here = [replace(v, size=evaluate(dims.to_program(v.size), lengths)) for v in plan.lifetimes]
             plan = plan_memory(here, alignment=self.target.alignment)
         placed = tuple(replace(d, windows=tuple(self._settle(w, plan) for w in d.windows)) for d in self.dispatches)
+        sampling = tuple(d for d in placed if d.label.startswith(f"{SAMPLE}."))
+        placed = placed[: len(placed) - len(sampling)]
         labels = [d.label for d in placed]
         head = labels.index(head_label) if head_label in labels else len(placed)
         pick = labels.index(PICK) if PICK in labels else len(placed)
         windows = {key: self._settle(self._window(self._placed[v], "read"), plan) for key, v in outputs.items()}
-        return Entry(name, placed, dims.to_program(plan.total), windows, head, pick)
+        return Entry(name, placed, dims.to_program(plan.total), windows, head, pick, sampling)
 
     def lifetimes(self, outputs: Iterable[Value]) -> list[Lifetime]:
         """From which dispatch to which each activation lives; outputs live to the end, without reuse all do."""

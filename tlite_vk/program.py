@@ -3,7 +3,7 @@
 Sizes and offsets are expressions over a few symbols (T: tokens of the step, C: capacity of the ring, W: its window),
 evaluated when a session records a bucket. Buffers are named:
     arena      activations, placed by the memory plan
-    step, ids, picked, and any other input or output by its own name
+    step, ids, picked, sampling (settings), sampler (its scratch), and any other input or output by its own name
     state:N    a KV cache; kept between steps
     weight:N   a packed weight, or a constant
 """
@@ -75,6 +75,7 @@ class Entry:
     arena: bytes, an expression. outputs: where each output lies (a window with access "read").
     head: index of the first dispatch of the head, which a chunk that is not the last leaves out; the number of
     dispatches if there is none. pick: index of the greedy choice, the last dispatch where there is one.
+    sampling: what runs in the place of the greedy choice to draw a token.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Entry:
     outputs: Mapping[str, Window]
     head: int
     pick: int
+    sampling: tuple[Dispatch, ...] = ()
 
 
 @dataclass(frozen=True)

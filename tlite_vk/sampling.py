@@ -1,16 +1,23 @@
-"""Choose the next token from a row of logits: greedily, or at random from a filtered distribution."""
+"""How to choose the next token: the options, and the words in which the device reads them (shaders/sample.comp)."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tlite_vk.errors import InputError, ModelError
+from tlite_vk.errors import InputError
 
-Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint32]
+
+SETTING_WORDS = 8
+"""Words of the settings before the bits of the tokens seen."""
+LOG2_E = np.float32(1.44269504)
+_LEAST, _MOST = 1e-30, 1e30  # factors stay within, so that no product of theirs is 0 times infinity
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class SamplingOptions:
     temperature: float = 0.0
     """0: greedy, the most likely token. Otherwise the logits that pass the filters are divided by it."""
     seed: int | None = None
-    """The same seed, options and logits give the same tokens; None: different each time."""
+    """Below 2^64. The same seed, options and logits give the same tokens; None: different each time."""
     repetition_penalty: float = 1.0
     """Logits of tokens already seen are divided (if positive) or multiplied (if negative) by it; 1: off."""
     top_k: int = 0
@@ -34,7 +41,7 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         rules = (
             (0 <= self.temperature < np.inf, f"temperature must be 0 or more, not {self.temperature}"),
-            (self.seed is None or self.seed >= 0, f"seed must be 0 or more, not {self.seed}"),
+            (self.seed is None or 0 <= self.seed < 1 << 64, f"seed must be 0 or more, below 2^64, not {self.seed}"),
             (0 < self.repetition_penalty < np.inf, f"repetition penalty must be over 0, not {self.repetition_penalty}"),
             (self.top_k >= 0, f"top-k must be 0 (all tokens) or more, not {self.top_k}"),
             (0 < self.top_p <= 1, f"top-p must be above 0 and at most 1, not {self.top_p}"),
@@ -49,59 +56,58 @@ class SamplingOptions:
         return self.temperature == 0
 
 
-class Sampler:
-    """Draws tokens; holds the random state of one generation."""
+@dataclass(frozen=True)
+class Settings:
+    """Options as the arithmetic takes them; floats are float32. `words` is what the device reads."""
 
-    def __init__(self, options: SamplingOptions | None = None) -> None:
-        self.options = options or SamplingOptions()
-        self._random = np.random.default_rng(self.options.seed)
+    top_k: int
+    """0: all."""
+    top_p: int
+    """In 2^-32; 0: all."""
+    scale: np.float32
+    """log2(e) / temperature: a token that lies d below the largest logit has the mass 2^(d scale)."""
+    penalty: np.float32
+    inverse_penalty: np.float32
+    seed: int
 
-    def __call__(self, logits: npt.NDArray[np.floating], seen: Sequence[int] = ()) -> int:
-        """The next token's id from logits [V]; `seen` are the ids that the repetition penalty looks at.
+    @staticmethod
+    def of(options: SamplingOptions) -> Settings:
+        """Without a temperature, of the most likely token only; without a seed, with a fresh one from the system."""
+        share = max(1, round(options.top_p * 2**32))
+        penalty = min(max(options.repetition_penalty, _LEAST), _MOST)
+        return Settings(
+            1 if options.greedy else min(options.top_k, 0xFFFFFFFF),
+            0 if options.greedy or share >> 32 else share,
+            LOG2_E if options.greedy else np.float32(min(max(float(LOG2_E) / options.temperature, _LEAST), _MOST)),
+            np.float32(penalty),
+            np.float32(1 / penalty),
+            secrets.randbits(64) if options.seed is None else options.seed,
+        )
 
-        Raises ModelError if the logits hold NaN or no finite value.
-        """
-        scores = penalize(np.asarray(logits, np.float32), seen, self.options.repetition_penalty)
-        best = int(np.argmax(scores))  # NumPy's argmax returns a NaN where there is one
-        if not np.isfinite(scores[best]):
-            raise ModelError("the model returned logits that are not finite; run with --device to try another driver")
-        if self.options.greedy:
-            return best
-        filtered = self.options.top_k > 0 or self.options.top_p < 1.0
-        ids = candidates(scores, self.options.top_k, self.options.top_p) if filtered else np.arange(len(scores))
-        weights = np.exp((scores[ids].astype(np.float64) - float(scores[best])) / self.options.temperature)
-        bounds = np.cumsum(weights)
-        drawn = np.searchsorted(bounds, self._random.random() * bounds[-1], side="right")
-        return int(ids[min(int(drawn), len(ids) - 1)])
-
-
-def penalize(logits: Floats, seen: Sequence[int], penalty: float) -> Floats:
-    """Logits [V] with the tokens in `seen` made less likely (CTRL, arXiv 1909.05858); a copy unless nothing changes."""
-    if penalty == 1.0 or not seen:
-        return logits
-    ids = np.unique(np.asarray(seen, np.int64))
-    result = logits.copy()
-    result[ids] = np.where(result[ids] > 0, result[ids] / penalty, result[ids] * penalty)
-    return result
-
-
-def candidates(logits: Floats, top_k: int, top_p: float) -> npt.NDArray[np.int64]:
-    """Ids that pass the filters, most likely first (equal logits: smallest id first); never empty."""
-    ids = np.arange(len(logits), dtype=np.int64)
-    if 0 < top_k < len(logits):
-        threshold = np.partition(logits, len(logits) - top_k)[len(logits) - top_k]
-        ids = _descending(logits, np.flatnonzero(logits >= threshold))[:top_k]
-    if top_p == 1.0:
-        return _descending(logits, ids)
-    weights = np.exp(logits[ids].astype(np.float64) - float(logits.max()))
-    total = weights.sum()
-    # Tokens less likely than this have less than 1 - p together, so none is in the nucleus: spare sorting them.
-    ids = _descending(logits, ids[weights >= 0.999 * (1 - top_p) * total / len(ids)])
-    weights = np.exp(logits[ids].astype(np.float64) - float(logits.max()))
-    before = np.cumsum(weights) - weights  # probability mass of the more likely ones
-    nucleus: npt.NDArray[np.int64] = ids[before < top_p * total]
-    return nucleus
+    def words(self, seen: Sequence[int], vocabulary: int) -> Words:
+        """The settings, then a bit for each token that was seen: uint32 [SETTING_WORDS + ceil(V / 32)]."""
+        floats = np.array([self.scale, self.penalty, self.inverse_penalty], np.float32).view(np.uint32)
+        seeds = [self.seed & 0xFFFFFFFF, self.seed >> 32]
+        head = np.array([self.top_k, self.top_p, *floats, 0, *seeds], np.uint32)
+        flags = np.zeros(-(-vocabulary // 32) * 32, np.uint8)
+        flags[np.asarray(seen, np.int64)] = 1
+        return np.concatenate([head, np.packbits(flags, bitorder="little").view("<u4").astype(np.uint32)])
 
 
-def _descending(logits: Floats, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return ids[np.argsort(-logits[ids], kind="stable")]
+def top_logprobs(logits: npt.NDArray[np.floating[Any]], count: int) -> tuple[list[tuple[int, float]], float]:
+    """The `count` most likely tokens of logits [V] as (id, natural log of its probability), most likely first, of
+    equals the smallest id; and the log of the sum of exponentials: the log-probability of token i is logits[i] minus
+    it. At temperature 1, without filters.
+
+    Raises InputError for a negative count.
+    """
+    if count < 0:
+        raise InputError(f"the number of log-probabilities must be 0 or more, not {count}")
+    values = np.asarray(logits, np.float64)
+    largest = float(values.max())
+    total = largest + float(np.log(np.exp(values - largest).sum()))
+    ids = np.arange(len(values))
+    if 0 < count < len(values):
+        ids = np.flatnonzero(values >= np.partition(values, len(values) - count)[len(values) - count])
+    ids = ids[np.argsort(-values[ids], kind="stable")][:count]
+    return [(int(i), float(values[i]) - total) for i in ids], total

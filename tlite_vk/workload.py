@@ -13,7 +13,7 @@ from .program import Dispatch, Program, WeightPlan, Window
 _CAPACITY = 1 << 12  # sizes of states are linear in the capacity but for rounding: divide those of a large one
 
 
-_FEW_WORDS = ("picked", "weight:tickets")
+_FEW_WORDS = ("picked", "sampling", "sampler", "weight:tickets")
 """Buffers that are bound whole and of which a dispatch touches a few words."""
 _SHARE_RESULTS = ("argmax", "attention_split")
 """Kernels whose workgroups hand each other partial results through the arena, fewer than there is room for."""

@@ -100,7 +100,7 @@ class Alternating(Decoder):
         super().__init__(engine)
         self._odd = False
 
-    def chunks(self, count: int, pick: bool = True) -> Iterator[tuple[range, Variant]]:
-        for part, variant in super().chunks(count, pick):
+    def chunks(self, count: int, pick: bool = True, sample: bool = False) -> Iterator[tuple[range, Variant]]:
+        for part, variant in super().chunks(count, pick, sample):
             yield part, replace(variant, entry=variant.entry + (ODD if self._odd else ""))
             self._odd = not self._odd

@@ -5,7 +5,8 @@
   "windows": [[buffer, offset, size, access] ...],
   "kernels": [[shader, [binding ...], [[constant, value] ...], push bytes, subgroup size] ...],
   "entries": {name: {"dispatches": [[kernel, [window ...], [x, y, z], [word ...], label] ...],
-                     "arena": .., "outputs": {name: window}, "head": .., "pick": ..}},
+                     "arena": .., "outputs": {name: window}, "head": .., "pick": ..,
+                     "sampling": [as dispatches ...]}},
   "states": [[name, size] ...],  "inputs": {name: size},
   "weights": [[name, bytes, kind, rows, columns, section, [outer, rows, item, [[start, stop] ...]] or null] ...],
   "vocabulary": .., "window": .., "positions": .., "notes": [..],
@@ -65,6 +66,7 @@ class _Tables:
             "outputs": {name: self.window(w) for name, w in entry.outputs.items()},
             "head": entry.head,
             "pick": entry.pick,
+            "sampling": [self.dispatch(d) for d in entry.sampling],
         }
 
 
@@ -143,7 +145,8 @@ class _Reader:
         dispatches = tuple(self._dispatch(d) for d in data["dispatches"])
         outputs = {_text(key): _at(self.windows, number) for key, number in data["outputs"].items()}
         head, pick = (min(_count(data[key]), len(dispatches)) for key in ("head", "pick"))
-        return Entry(name, dispatches, self.expression(data["arena"]), outputs, head, pick)
+        sampling = tuple(self._dispatch(d) for d in data["sampling"])
+        return Entry(name, dispatches, self.expression(data["arena"]), outputs, head, pick, sampling)
 
     def _dispatch(self, data: Any) -> Dispatch:
         kernel, windows, groups, push, label = data

@@ -135,6 +135,6 @@ class Program:
     def only(self, names: Sequence[str]) -> Program:
         """The program with these entries, in this order, and the weights that they read. Raises KeyError."""
         entries = {name: self.entries[name] for name in names}
-        read = {w.buffer for e in entries.values() for d in e.dispatches for w in d.windows}
+        read = {w.buffer for e in entries.values() for d in (*e.dispatches, *e.sampling) for w in d.windows}
         weights = tuple(w for w in self.weights if f"weight:{w.name}" in read)
         return replace(self, entries=entries, weights=weights)

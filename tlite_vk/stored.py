@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from .errors import ModelError
 
 Bytes = npt.NDArray[np.uint8]
+THREADS = min(8, os.cpu_count() or 1)
+"""That pack and copy weights side by side."""
 
 
 @dataclass(eq=False)
@@ -72,12 +75,17 @@ class StoredWeight:
 
     def release(self) -> None:
         """Give the pages back to the system; they are read again if they are needed again."""
-        base: Any = self.section.data
-        while isinstance(base, np.ndarray) and base.base is not None:
-            base = base.base
-        mapping = base.obj if isinstance(base, memoryview) else base
-        if isinstance(mapping, mmap.mmap):
-            start = self.section.data.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
-            first, last = -(-start // mmap.PAGESIZE), (start + self.section.data.size) // mmap.PAGESIZE
-            if last > first:
-                mapping.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
+        release_pages(self.section.data)
+
+
+def release_pages(array: npt.NDArray[Any]) -> None:
+    """Give the pages of a contiguous array in a mapped file back to the system; nothing for any other array."""
+    base: Any = array
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    mapping = base.obj if isinstance(base, memoryview) else base
+    if isinstance(mapping, mmap.mmap) and array.flags.c_contiguous:
+        start = array.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+        first, last = -(-start // mmap.PAGESIZE), (start + array.nbytes) // mmap.PAGESIZE
+        if last > first:
+            mapping.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)

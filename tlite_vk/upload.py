@@ -6,7 +6,6 @@ make the next. Weights of a compiled file come straight from its memory map.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ import numpy.typing as npt
 
 from .device import Buffer, Device
 from .program import WeightPlan
-from .stored import StoredWeight
+from .stored import THREADS, StoredWeight
 
 Array = npt.NDArray[Any]
 Location = tuple[Buffer, int]
 Progress = Callable[[int, int], None]
 POOL_BYTES = 1 << 28
 PIECE_BYTES = 1 << 26
-THREADS = min(8, os.cpu_count() or 1)
 
 
 def upload(

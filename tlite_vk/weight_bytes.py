@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from .graph.evaluate import constant_array
 from .kernels.linear import PackedBlock
 from .packing import pack
 from .program import WeightPlan
+from .stored import release_pages
 
 Array = npt.NDArray[Any]
 
@@ -47,19 +47,15 @@ def _fill_packed(target: Array, source: PackedBlock) -> None:
         pack(source.weight, packing, list(source.block.ranges), codes=target[:codes].view(np.uint32), scales=None)
     else:
         pack(source.weight, packing, list(source.block.ranges), codes=None, scales=target[:scales])
-    release(source.weight)
+    _release(source.weight)
 
 
-def release(weight: Any) -> None:
-    """Give the pages of a memory-mapped weight back to the system: they are on the device now."""
+def _release(weight: Any) -> None:
+    """Give the pages of a memory-mapped weight back to the system: its bytes are elsewhere now."""
     for part in getattr(weight, "parts", (weight,)):
         for array in (getattr(part, "codes", part), getattr(part, "scale", None)):
-            base = array
-            while isinstance(base, np.ndarray) and not isinstance(base.base, mmap.mmap) and base.base is not None:
-                base = base.base
-            mapping = getattr(base, "base", None)
-            if isinstance(mapping, mmap.mmap):
-                mapping.madvise(mmap.MADV_DONTNEED)
+            if isinstance(array, np.ndarray):
+                release_pages(array)
 
 
 def _copy(target: Array, array: Array) -> None:

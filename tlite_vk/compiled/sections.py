@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tlite_vk.book import identity
 from tlite_vk.kernels.linear import PackedBlock, RowBlock
 from tlite_vk.program import Program, WeightPlan
-from tlite_vk.upload import THREADS
+from tlite_vk.stored import THREADS
 from tlite_vk.weight_bytes import fill
 
 from .archive import ArchiveWriter
@@ -51,12 +51,11 @@ class SectionWriter:
         found = [{plan.name: _stored(plan) for plan in program.weights} for program in programs]
         wanted = {key: whole for program in found for key, whole, _ in program.values()}
         for key, data in _filled(wanted):
-            self._names[key] = self._add(data)
+            self._names[key] = self._add(hashlib.sha256(data).digest() if len(found) > 1 else key.encode(), data)
         return [{name: Place(self._names[key], part) for name, (key, _, part) in program.items()} for program in found]
 
-    def _add(self, data: Bytes) -> str:
+    def _add(self, digest: bytes, data: Bytes) -> str:
         """The name of the section with this content, written if it is new."""
-        digest = hashlib.sha256(data).digest()
         if digest not in self._contents:
             self._contents[digest] = f"{FOLDER}{len(self._contents):04}"
             self._archive.add_mapped(self._contents[digest], data.data)

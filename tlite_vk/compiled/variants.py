@@ -17,6 +17,9 @@ DESKTOP, PHONE = 1 << 30, 1 << 27  # bytes of a storage range; the second is the
 ALIGNMENT = 256
 """Of offsets: the largest that Vulkan lets a device ask for."""
 
+_SWITCHES = ("texel", "matrix", "half", "half_activations")
+_LIMITS = ("max_storage_range", "max_storage_buffers", "max_shared_bytes", "max_invocations")
+
 
 def _cpu(lanes: int, texel: bool) -> Target:
     return Target(
@@ -28,50 +31,52 @@ def _cpu(lanes: int, texel: bool) -> Target:
         max_storage_range=PHONE,
         max_storage_buffers=8,
         max_shared_bytes=16384,
-        max_invocations=256,
+        max_invocations=128,
         alignment=ALIGNMENT,
         half_cache=True,
     )
 
 
-def _gpu(name: str, subgroup: int, shared: int, invocations: int, **more: Any) -> Target:
+def _gpu(subgroup: int, shared: int, invocations: int, *, half: bool = False, matrix: bool = False) -> Target:
     """subgroup: 0 relies on none. Storage ranges of a desktop's size go with its 48 KiB of shared memory."""
-    desktop = shared > 32768
+    kind = "matrix" if matrix else "half" if half else "gpu"
     return Target(
-        name=f"{name}-{subgroup}-{shared >> 10}k" if subgroup else f"{name}-{shared >> 10}k",
+        name=f"{kind}-{subgroup}-{shared >> 10}k-{invocations}",
         cpu=False,
         lanes=subgroup or 4,
         texel=False,
         max_texel_elements=1 << 16,
-        max_storage_range=DESKTOP if desktop else PHONE,
+        max_storage_range=DESKTOP if shared > 32768 else PHONE,
         max_storage_buffers=10 if subgroup else 8,
         max_shared_bytes=shared,
         max_invocations=invocations,
         alignment=ALIGNMENT,
         half_cache=True,
+        matrix=matrix,
+        half=half,
         subgroup=subgroup,
         max_subgroups=invocations // subgroup if subgroup else 1,
-        **more,
     )
+
+
+_GPUS = (
+    (32, 49152, 1024),
+    (64, 32768, 1024),
+    (32, 32768, 1024),
+    (16, 32768, 512),
+    (0, 32768, 1024),
+    (0, 32768, 256),
+    (0, 16384, 128),
+)
+"""(subgroup, bytes of shared memory, invocations): desktop, Adreno, Intel, Mali, and those without full subgroups."""
 
 
 def standard_targets() -> list[Target]:
     """fp16 first, then fp32; within each the most demanding first."""
     cpus = [*(_cpu(lanes, texel=True) for lanes in (16, 8, 4)), _cpu(4, texel=False)]
-    plain = [
-        _gpu("gpu", 32, 49152, 1024),
-        *(_gpu("gpu", size, 32768, 512) for size in (64, 32, 16)),
-        _gpu("gpu", 0, 32768, 256),
-        _gpu("gpu", 0, 16384, 128),
-    ]
-    half = [
-        _gpu("matrix", 32, 49152, 1024, matrix=True, half=True),
-        _gpu("matrix", 32, 32768, 512, matrix=True, half=True),
-        _gpu("half", 32, 49152, 1024, half=True),
-        *(_gpu("half", size, 32768, 512, half=True) for size in (64, 32, 16)),
-        _gpu("half", 0, 16384, 128, half=True),
-    ]
-    return [*cpus, *half, *plain, *(_single(target) for target in (*cpus, *plain))]
+    matrix = [_gpu(32, shared, 1024, half=True, matrix=True) for shared in (49152, 32768)]
+    half, plain = [_gpu(*sizes, half=True) for sizes in _GPUS], [_gpu(*sizes) for sizes in _GPUS]
+    return [*cpus, *matrix, *half, *plain, *(_single(target) for target in (*cpus, *plain))]
 
 
 def _single(target: Target) -> Target:
@@ -79,32 +84,33 @@ def _single(target: Target) -> Target:
     return Target(**{**asdict(target), "half_cache": False, "name": f"{target.name}-fp32"})
 
 
-def lacks(variant: Target, device: Target) -> str:
-    """What the variant relies on and the device has not, or "" if it can run there."""
+def lacks(variant: Target, device: Target) -> str | None:
+    """What the variant relies on and the device has not, in words; "" if it is for another kind, None if it fits."""
     if variant.cpu != device.cpu or variant.half_cache != device.half_cache:
-        return "kind"
-    for name in ("texel", "matrix", "half", "half_activations"):
+        return ""
+    for name in _SWITCHES:
         if getattr(variant, name) and not getattr(device, name):
-            return name
+            return f"it relies on {name}"
     if variant.subgroup not in (0, device.subgroup):
-        return "subgroup"
-    if device.alignment and variant.alignment % device.alignment:
-        return "alignment"
-    limits = ["max_storage_range", "max_storage_buffers", "max_shared_bytes", "max_invocations"]
+        return f"it relies on subgroups of {variant.subgroup}"
+    if variant.alignment % device.alignment:
+        return f"its offsets are multiples of {variant.alignment}, not of {device.alignment}"
+    limits = list(_LIMITS)
     limits += ["max_texel_elements"] if variant.texel else []
     limits += ["max_subgroups"] if variant.subgroup else []
     limits += ["lanes"] if variant.cpu else []
-    return next((name for name in limits if getattr(variant, name) > getattr(device, name)), "")
+    short = next((name for name in limits if getattr(variant, name) > getattr(device, name)), None)
+    return short and f"it relies on {short} of {getattr(variant, short)}, the device has {getattr(device, short)}"
 
 
 def choose(variants: Sequence[Target], device: Target) -> int:
     """The number of the variant that the device runs. Raises ModelError where none fits, saying why."""
     reasons = [lacks(variant, device) for variant in variants]
-    if "" in reasons:
-        return reasons.index("")
-    near = [f"{v.name} ({why})" for v, why in zip(variants, reasons, strict=True) if why != "kind"]
-    told = f"it lacks what they need: {', '.join(near)}" if near else "none is for its kind and precision"
-    raise ModelError(f"no program of this file runs on {device.name}: {told}; load the ONNX model there instead")
+    if None in reasons:
+        return reasons.index(None)
+    near = [f"{v.name}, asks for least: {why}" for v, why in zip(variants, reasons, strict=True) if why]
+    told = near[-1] if near else f"none is for a {'CPU driver' if device.cpu else 'GPU'} at this precision"
+    raise ModelError(f"none of the programs in the file runs on {device.name} ({told}); choose another device")
 
 
 def to_json(target: Target) -> dict[str, Any]:

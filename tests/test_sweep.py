@@ -124,7 +124,7 @@ def test_the_filling_reaches_the_whole_ring(device: Device, model: Path) -> None
 
 def test_no_step_reads_what_is_not_cached_yet(device: Device, model: Path) -> None:
     with load(model, device=device, context=150, chunk=16) as opened:
-        opened.engine.fill_ring(NAN)
+        opened.engine.main.fill(NAN)
         ids = list(range(40))
         opened.prefill(ids, pick=False)
         for position in range(40, 44):

@@ -1,7 +1,7 @@
 # Two commands for a fresh Debian or Ubuntu machine:
 #   make demo   fetch SmolLM2-135M, convert it, answer a question on the best Vulkan device, print the bench table
 #   make test   everything that CI runs
-# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site.
+# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site, `make bench-ci` compares speed with the commit before.
 # What they fetch and build is kept in .venv, build and .cache; `make clean` removes it.
 
 export TLITE_VK_CACHE := $(CURDIR)/.cache
@@ -9,9 +9,10 @@ BIN := .venv/bin
 FOLDER := .cache/models/smollm2-135m
 GGUF := $(FOLDER)/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL := $(FOLDER)/model.onnx
+BENCH_CI = $(BIN)/python tools/bench_commits.py --model $(MODEL) --prompt 64 --gen 8 --rounds 7 --out build/bench-ci.json
 QUESTION := What is the capital of France?
 
-.PHONY: demo test wheel docs clean setup setup-test
+.PHONY: demo test wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -26,6 +27,11 @@ test: setup-test $(MODEL)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	$(BENCH_CI)
+
+# HEAD beside its parent, in turns, as JSON; no figure makes it fail.
+bench-ci: setup-test $(MODEL)
+	$(BENCH_CI)
 
 wheel: setup
 	@tools/make_wheel.sh

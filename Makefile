@@ -1,7 +1,10 @@
 # Two commands for a fresh Debian or Ubuntu machine:
 #   make demo   fetch SmolLM2-135M, convert it, answer a question on the best Vulkan device, print the bench table
 #   make test   everything that CI runs
-# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site, `make bench-ci` compares speed with the commit before.
+# More: `make wheel` makes dist/*.whl, `make docs` the site in build/site; for developers
+#   make bench-ci   compare speed with the commit before
+#   make validate   all tests under the Khronos validation layer, on both drivers
+#   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched
 # What they fetch and build is kept in .venv, build and .cache; `make clean` removes it.
 
 export TLITE_VK_CACHE := $(CURDIR)/.cache
@@ -12,7 +15,7 @@ MODEL := $(FOLDER)/model.onnx
 BENCH_CI = $(BIN)/python tools/bench_commits.py --model $(MODEL) --prompt 64 --gen 8 --rounds 7 --out build/bench-ci.json
 QUESTION := What is the capital of France?
 
-.PHONY: demo test wheel docs bench-ci clean setup setup-test
+.PHONY: demo test validate soak wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -26,12 +29,20 @@ test: setup-test $(MODEL)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 	$(BENCH_CI)
+	TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest --every 8 tests/kernels tests/e2e/test_tiny_llama.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 # HEAD beside its parent, in turns, as JSON; no figure makes it fail.
 bench-ci: setup-test $(MODEL)
 	$(BENCH_CI)
+
+validate: setup-test $(MODEL)
+	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 TLITE_VK_TEST_DRIVER=swiftshader $(BIN)/python -m pytest
+
+soak: setup-test
+	$(BIN)/python -m pytest -m soak -s
 
 wheel: setup
 	@tools/make_wheel.sh
@@ -46,7 +57,7 @@ setup-test:
 $(MODEL): $(GGUF) $(wildcard tlite_vk/convert/*.py)
 	$(BIN)/tlite-vk convert $(GGUF) -o $@
 
-$(GGUF): | $(if $(filter test,$(MAKECMDGOALS)),setup-test,setup)
+$(GGUF): | $(if $(filter test validate,$(MAKECMDGOALS)),setup-test,setup)
 	$(BIN)/tlite-vk fetch smollm2-135m
 
 clean:

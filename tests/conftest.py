@@ -149,23 +149,29 @@ def no_validation_messages(request: pytest.FixtureRequest) -> Iterator[None]:
         assert opened.validation_messages() == []
 
 
-def _thinned(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Every fourth case of each kernel test on the poorest device, none of others (TLITE_VK_LIMITS=least runs all)."""
-    seen: Counter[str] = Counter()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every", type=int, default=1, metavar="N", help="run every Nth case of each test only")
+
+
+def _thinned(items: list[pytest.Item], every: int) -> list[pytest.Item]:
+    """Every Nth case of each test. On the poorest device every fourth case of kernels' tests, none of others: all run
+    with TLITE_VK_LIMITS=least."""
+    seen: Counter[tuple[str, bool]] = Counter()
     kept = []
     for item in items:
-        if POOREST in item.nodeid:
-            name = item.nodeid.partition("[")[0]
-            seen[name] += 1
-            if item.path.parent.name != "kernels" or seen[name] % POOREST_EVERY != 1:
-                continue
-        kept.append(item)
+        poorest = POOREST in item.nodeid
+        if poorest and item.path.parent.name != "kernels":
+            continue
+        name = item.nodeid.partition("[")[0], poorest
+        if seen[name] % (max(every, POOREST_EVERY) if poorest else every) == 0:
+            kept.append(item)
+        seen[name] += 1
     return kept
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a driver by the fixtures it asks for."""
-    items[:] = _thinned(items)
+    items[:] = _thinned(items, config.getoption("--every"))
     wanted = {"device", "swiftshader", "any_device", "open_driver", "lavapipe_file"}
     for item in items:
         if isinstance(item, pytest.Function) and wanted & set(item.fixturenames):

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType as Kind
@@ -218,6 +219,22 @@ def test_save_and_load(device: Device, folder: Path, tmp_path: Path, window: int
         assert again.messages == chat.messages
 
 
+def test_what_was_taken_back_is_not_saved(model: Model, chat: Chat, tmp_path: Path) -> None:
+    say(chat, "hello")
+    kept = len(rendered(model, chat))
+    say(chat, "a secret")
+    chat.undo()
+    chat.save(tmp_path / "file")
+    assert b"secret" not in (tmp_path / "file").read_bytes()
+    chat.load(tmp_path / "file")
+    assert 0 < len(chat.conversation.ids) <= kept
+    chat.reset()
+    chat.system = None
+    chat.save(tmp_path / "file")
+    chat.load(tmp_path / "file")
+    assert (chat.messages, chat.conversation.ids) == ([], [])
+
+
 def test_files_that_are_refused(device: Device, model: Model, chat: Chat, folder: Path, tmp_path: Path) -> None:
     file, bad = tmp_path / "good", tmp_path / "bad"
     say(chat, "hello")
@@ -245,12 +262,13 @@ def test_files_that_are_refused(device: Device, model: Model, chat: Chat, folder
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    for path, options, message in (
+    cases: tuple[tuple[Path, dict[str, Any], str], ...] = (
         (other, {}, "saved with another model"),
         (folder, {"precision": "fp32"}, "another precision .fp16, here fp32."),
         (folder, {"window": 64}, "another window .0, here 64."),
         (folder, {"context": 24}, "--context"),
-    ):
+    )
+    for path, options, message in cases:
         with load(path, device=device, chunk=16, **options) as different:
             refused(data, message, different.chat())
 

@@ -125,9 +125,12 @@ class Chat:
 
         Raises OSError where the file cannot be written.
         """
-        conversation = self.conversation
-        ids = conversation.ids
-        file = ChatFile(self._binding(), self.messages, ids, conversation.ring.lowest, conversation.ring.save(len(ids)))
+        conversation, said = self.conversation, list[int]()
+        if self.messages:
+            said = self._tokenizer.encode_chat(self.messages, add_generation_prompt=False)
+        ids = said[: conversation.common(said)]  # nothing of what was taken back
+        lowest = min(conversation.ring.lowest, len(ids))
+        file = ChatFile(self._binding(), self.messages, ids, lowest, conversation.ring.save(len(ids)))
         write_chat(Path(path), file)
 
     def load(self, path: str | Path) -> None:

@@ -55,9 +55,12 @@ class Conversation:
 
         A ring that has wrapped goes back by one chunk at most; where more is needed, that is none.
         """
+        return self.common(ids[:-1])
+
+    def common(self, ids: Sequence[int]) -> int:
+        """How many of the first tokens of `ids` the ring can go on from: the longest common prefix, or none."""
         known = self.ids
-        most = min(len(known), len(ids) - 1)
-        count = next((i for i in range(most) if known[i] != ids[i]), max(most, 0))
+        count = next((i for i, (a, b) in enumerate(zip(known, ids, strict=False)) if a != b), min(len(known), len(ids)))
         return count if self.ring.holds(count) else 0
 
     def steps(

@@ -42,6 +42,16 @@ def test_the_exact_tokens(device: Device, path: Path) -> None:
         assert model.tokenizer.decode(once).startswith(", the city of Nova Haven was a thriving metropolis")
 
 
+def test_a_chat_computes_what_is_new(device: Device, path: Path) -> None:
+    with load(path, device=device) as model:
+        chat = model.chat(ring=model.engine.main)
+        assert "".join(chat.send("What is the capital of France?")) == "The capital of France is Paris."
+        known = chat.conversation.ids
+        assert "".join(chat.send("And of Italy?")) == "The capital of Italy is Rome."
+        assert chat.stats.cached_tokens == len(known)  # all that the first turn left, the end of its answer included
+        assert chat.stats.prompt_tokens - chat.stats.cached_tokens < 20
+
+
 def reference(path: Path, ids: list[int]) -> npt.NDArray[np.float32]:
     """onnxruntime's logits [T, V] for all rows in one fp32 pass over the same file."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

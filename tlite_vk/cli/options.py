@@ -77,3 +77,25 @@ Precision = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+
+_SAMPLING = "Sampling"
+Temperature = Annotated[
+    float, typer.Option(rich_help_panel=_SAMPLING, help="0: always the most likely token. Higher: more random.")
+]
+TopK = Annotated[int, typer.Option(rich_help_panel=_SAMPLING, help="Draw from the k most likely; 0: all.")]
+TopP = Annotated[
+    float, typer.Option(rich_help_panel=_SAMPLING, help="Draw from the fewest tokens whose probabilities sum to p.")
+]
+Seed = Annotated[int | None, typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same answer.")]
+RepetitionPenalty = Annotated[
+    float, typer.Option(rich_help_panel=_SAMPLING, help="Over 1: tokens already seen become less likely.")
+]
+Window = Annotated[
+    int,
+    typer.Option(
+        min=0, rich_help_panel=DEVICE_PANEL, help="See only this many tokens back, and never be full; 0: all."
+    ),
+]
+Chunk = Annotated[
+    int | None, typer.Option(min=1, rich_help_panel=DEVICE_PANEL, help="Most tokens of the prompt in one step.")
+]

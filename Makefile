@@ -27,6 +27,10 @@ test: setup-test $(MODEL)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
+docs: setup-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 wheel: setup
 	@tools/make_wheel.sh
 

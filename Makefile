@@ -44,6 +44,10 @@ validate: setup-test $(MODEL)
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s
 
+docs: setup-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 wheel: setup
 	@tools/make_wheel.sh
 

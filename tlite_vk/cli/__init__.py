@@ -15,6 +15,8 @@ __all__ = ["main"]
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 DEBUG = "TLITE_VK_DEBUG"
+COMPLETE = "_TLITE_VK_COMPLETE"
+"""Set by the scripts of shells that ask what may stand behind the cursor."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +48,8 @@ def _discard_output() -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    if COMPLETE in os.environ:
+        os.environ["COLUMNS"] = "10000"  # each offer with its help is one line: a shell takes the next one for another
     from .app import app
 
     code = app(args=arguments, prog_name="tlite-vk", standalone_mode=False)

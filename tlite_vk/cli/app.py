@@ -12,7 +12,6 @@ app = typer.Typer(
     name="tlite-vk",
     help="Transformer models on any Vulkan device: ONNX in, text out, computed by GLSL shaders.",
     epilog="First steps: tlite-vk fetch smollm2-135m, then convert, then run.",
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

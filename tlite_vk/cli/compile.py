@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import completion, options
 from .compile_file import compile_file
 from .terminal import megabytes, print_columns, print_json, print_table, progress
 
@@ -55,7 +55,12 @@ def compile_(
         Path | None, typer.Option(metavar="FILE", help="Draw the final graph with its kernels. Needs Graphviz's dot.")
     ] = None,
     entry: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What --svg draws: decode (default), prefill, score or run.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What --svg draws: decode (default), prefill, score or run.",
+            autocompletion=completion.one_of("decode", "prefill", "score", "run"),
+        ),
     ] = None,
     all_layers: Annotated[
         bool, typer.Option("--all-layers", help="--svg draws every layer, not one of those that are alike.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import completion, options
 from .terminal import megabytes, print_json, progress
 
 
@@ -21,7 +21,13 @@ class WeightsName(StrEnum):
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC.gguf", help="A GGUF file of a Llama model.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="SRC.gguf",
+            help="A GGUF file of a Llama model.",
+            show_default=False,
+            autocompletion=completion.gguf_files,
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="model.onnx", help="The ONNX file to write.", show_default=False)

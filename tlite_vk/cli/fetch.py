@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import completion, options
 from .terminal import print_json, progress
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a model: smollm2-135m.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of a model: smollm2-135m.", show_default=False, autocompletion=completion.downloads),
+    ],
     as_json: options.Json = False,
 ) -> None:
     """Download a known model into the cache, verify it, and print its path.

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from . import completion
+
 
 class PrecisionName(StrEnum):
     """How the KV cache is stored, and whether a GPU may multiply halves."""
@@ -20,13 +22,24 @@ class PrecisionName(StrEnum):
 DEVICE_PANEL = "Device and memory"
 
 Model = Annotated[
-    Path, typer.Argument(help="An ONNX file, the folder of a model.onnx, or a compiled model.tlvk.", show_default=False)
+    Path,
+    typer.Argument(
+        help="An ONNX file, the folder of a model.onnx, or a compiled model.tlvk.",
+        show_default=False,
+        autocompletion=completion.models,
+    ),
 ]
-OnnxModel = Annotated[Path, typer.Argument(help="An ONNX file, or the folder of a model.onnx.", show_default=False)]
+OnnxModel = Annotated[
+    Path,
+    typer.Argument(
+        help="An ONNX file, or the folder of a model.onnx.", show_default=False, autocompletion=completion.models
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(
         rich_help_panel=DEVICE_PANEL,
+        autocompletion=completion.devices,
         help="Index of a device, or a part of its name; default: TLITE_VK_DEVICE, else the best kind.",
     ),
 ]

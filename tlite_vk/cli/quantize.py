@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import completion, options
 from .terminal import megabytes, print_json, progress
 
 if TYPE_CHECKING:
     from tlite_vk.quantize import QuantizeReport, TensorReport
 
 Patterns = list[str]
+FORMATS = completion.one_of("e0m4", "int4", "int8", "fp16", "keep")
 
 
 def quantize(
@@ -23,17 +24,29 @@ def quantize(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.", show_default=False)
     ],
-    form: Annotated[str, typer.Option("--format", help="Of products: e0m4, int4, int8, fp16 or keep.")] = "e0m4",
+    form: Annotated[
+        str, typer.Option("--format", autocompletion=FORMATS, help="Of products: e0m4, int4, int8, fp16 or keep.")
+    ] = "e0m4",
     group: Annotated[int, typer.Option(help="Weights that share a step: 32, 64 or 128.")] = 32,
-    embedding: Annotated[str, typer.Option(help="Format of tables that Gather reads.")] = "int8",
-    head: Annotated[str, typer.Option(help="Format of products whose result becomes an output.")] = "int8",
+    embedding: Annotated[
+        str, typer.Option(autocompletion=FORMATS, help="Format of tables that Gather reads.")
+    ] = "int8",
+    head: Annotated[
+        str, typer.Option(autocompletion=FORMATS, help="Format of products whose result becomes an output.")
+    ] = "int8",
     keep: Annotated[
         Patterns | None, typer.Option(metavar="GLOB", help="Weights, or nodes that read them, to leave as they are.")
     ] = None,
     kind: Annotated[
         Patterns | None, typer.Option("--type", metavar="GLOB=FORMAT", help="Another format for these weights.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How steps are found: least-squares or minmax.")] = "least-squares",
+    method: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completion.one_of("least-squares", "minmax"),
+            help="How steps are found: least-squares or minmax.",
+        ),
+    ] = "least-squares",
     symmetric: Annotated[bool, typer.Option("--symmetric", help="e0m4 without a minimum per group.")] = False,
     hold_zero: Annotated[
         bool, typer.Option("--hold-zero", help="e0m4: give 0 a code, in groups where that is no worse than minmax.")

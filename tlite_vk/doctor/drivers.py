@@ -104,9 +104,9 @@ def _driver(system: System, place: Place) -> Finding:
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = "it names no library" if isinstance(error, KeyError | TypeError) else str(error)
         return warning("driver", f"{place.file} is no driver's manifest: {what}", otherwise)
-    refused = child.library(system, library)
-    if refused:
-        return warning("driver", f"{place.file}: its library does not load: {refused}", otherwise)
+    why = child.library(system, library)
+    if why:
+        return warning("driver", f"{place.file}: its library does not load: {why}", otherwise)
     return ok("driver", f"{place.file}: {library}")
 
 

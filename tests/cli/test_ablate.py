@@ -39,3 +39,11 @@ def test_the_tables(cli: Cli, model: Path) -> None:
 def test_what_cannot_be_ablated(cli: Cli, model: Path) -> None:
     assert "unknown ablation int8; known: int4" in cli("ablate", model, "--only", "int8").error
     assert "choose smaller --prompt" in cli("ablate", model, "--prompt", 5000).error
+
+
+def test_a_compiled_model_has_what_needs_no_compiler(cli: Cli, model: Path, tmp_path: Path) -> None:
+    compiled = tmp_path / "model.tlvk"
+    assert cli("compile", model, "-o", compiled).code == 0
+    assert "choose --only int4, concat or single" in cli("ablate", compiled, *QUICK).error
+    result = cli("ablate", compiled, *QUICK, "--only", "int4", "--only", "concat", "--only", "single")
+    assert (result.code, result.out.count("the same token in")) == (0, 3)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tlite_vk.bench import SEED, Progress
+from tlite_vk.compiled.archive import is_compiled
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError
 from tlite_vk.generate import Model
@@ -47,6 +48,10 @@ def ablate(
     with load(
         path, device=device, context=wanted, shorten=True, precision=precision, progress=partial(report, "load")
     ) as model:
+        if is_compiled(model.path) and not {"unfused", "unplanned"}.isdisjoint(plan.ideas):
+            raise InputError(
+                f"{model.path} is compiled already; give its ONNX file, or choose --only int4, concat or single"
+            )
         cached = [n for n in plan.cached if n <= model.context]
         if plan.prompt + plan.gen > model.context or not cached:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -27,8 +28,9 @@ class Worker:
         """Starts and loads. Raises WorkerError where that fails."""
         command = [sys.executable, str(WORKER), str(site), str(model)]
         command += ["--device", device] if device else []
+        self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         self.facts: dict[str, Any] = self._answer()
 
@@ -43,24 +45,26 @@ class Worker:
         return float(self._answer())
 
     def _answer(self) -> Any:
-        assert self._process.stdout is not None and self._process.stderr is not None
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
-        said = [s for s in self._process.stderr.read().splitlines() if s.strip()]
-        self.close()
+        self._process.communicate()
+        self._errors.seek(0)
+        said = [s for s in self._errors.read().splitlines() if s.strip()]
         raise WorkerError(said[-1].strip() if said else f"it ended with code {self._process.returncode}")
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.communicate()
+        if self._process.poll() is None:
+            self._process.communicate()
+        self._errors.close()
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._process.poll() is None:
-            self.close()
+        self.close()
 
 
 def take_turns(workers: Mapping[str, Worker], sizes: Mapping[str, int], rounds: int) -> Times:

@@ -28,7 +28,7 @@ class Worker:
         """Starts and loads. Raises WorkerError where that fails."""
         command = [sys.executable, str(WORKER), str(site), str(model)]
         command += ["--device", device] if device else []
-        self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (a pipe that nobody reads would fill)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )

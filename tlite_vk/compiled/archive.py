@@ -1,7 +1,7 @@
 """The container of a compiled model: a zip whose large members lie uncompressed and aligned, to be mapped.
 
 Any unzip program can list and extract it. The comment at its end names the format's version and the SHA-256 of
-everything that is no member's content (headers, padding, directory); contents have the CRC-32 that zip stores for
+everything but mapped contents (headers, padding, directory, small members); those have the CRC-32 that zip stores for
 them. So every byte is covered: a file with any of them changed is refused.
 """
 
@@ -76,7 +76,7 @@ class ArchiveWriter:
             member.write(content)
 
     def finish(self) -> None:
-        """Write the directory and the checksum over everything but contents."""
+        """Write the directory and the checksum over everything but mapped contents."""
         self._zip.comment = _comment("0" * 64)
         self._zip.close()
         self._file.flush()
@@ -223,9 +223,9 @@ def _member(info: zipfile.ZipInfo, view: memoryview) -> _Member:
 
 
 def _digest(view: memoryview, members: Iterable[_Member]) -> str:
-    """SHA-256 of all that is no member's content, up to the 64 digits at the end."""
+    """SHA-256 of all but the contents of mapped members, up to the 64 digits at the end."""
     total, at = hashlib.sha256(), 0
-    for member in sorted(members, key=lambda m: m.start):
+    for member in sorted((m for m in members if not m.deflated), key=lambda m: m.start):
         total.update(view[at : member.start])
         at = member.start + member.stored
     total.update(view[at : len(view) - 64])

@@ -33,6 +33,8 @@ LIMIT = "TLITE_VK_CACHE_BYTES"
 DEFAULT_LIMIT = 8 << 30
 _HASHED = 1 << 26
 """Graph files up to this size are known by their content; larger ones, which hold weights, by size and time."""
+_OVERHEAD = 1 << 18
+"""About what programs and shaders take."""
 _SPARE = 1 << 26  # bytes that are left free on the disk
 _ABANDONED = 3600  # seconds after which a half-written file has no writer any more
 
@@ -107,7 +109,7 @@ def keep(name: str, model: Path, target: Target, program: Program) -> CompiledFi
 
     from .writer import write
 
-    path, size = folder() / f"{name}.tlvk", program.weight_bytes + (1 << 20)
+    path, size = folder() / f"{name}.tlvk", program.weight_bytes + _OVERHEAD
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _make_room(size):

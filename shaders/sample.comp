@@ -46,6 +46,7 @@ const float LOG2_E = 1.44269504;
 
 #include "fixed_point.glsl"
 #include "philox.glsl"
+#include "float_order.glsl"
 #include "mass_bins.glsl"
 
 shared uint largestKey, differs[2], chosen, range[2];
@@ -55,15 +56,6 @@ uint sliceSize() { return (push.rows + gl_NumWorkGroups.x - 1u) / gl_NumWorkGrou
 uint sliceBegin(uint group) { return min(group * sliceSize(), push.rows); }
 bool countFilter() { return settings.topK != 0u && settings.topK < push.rows; }
 bool massFilter() { return settings.topP != 0u; }
-
-// A float's bits as an integer of the same order; NaN above all, -0 as 0.
-uint keyOf(uint bits) {
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0xFFFFFFFFu;
-    if (bits == 0x80000000u) bits = 0u;
-    return (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
-}
-float valueOf(uint key) { return uintBitsToFloat((key & 0x80000000u) != 0u ? key & 0x7FFFFFFFu : ~key); }
-bool isFinite(uint key) { return key > 0x007FFFFFu && key < 0xFF800000u; }
 
 // Larger where a token comes earlier: (~id, key).
 uvec2 orderOf(uint id) { return uvec2(~id, keyOf(logits[id])); }

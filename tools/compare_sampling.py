@@ -3,9 +3,9 @@
 
     tools/compare_sampling.py MODEL.onnx --gen 64 --rounds 5
 
-Prints medians of tokens per second after the first token, of their ratio to greedy decoding in the same round, and of what
-the choice takes of the device's time, from timestamps. On the host: logits of each step are read back, and numpy draws
-from them.
+Prints medians of tokens per second after the first token, of their ratio to greedy decoding in the same round, and of
+what the choice takes of the device's time, from timestamps. On the host: the logits of each step are read back, and
+numpy draws from them.
 """
 
 from __future__ import annotations

@@ -243,13 +243,13 @@ void pass(uint token) {
     if (token < push.rows) settings.seen[token / 32u] |= 1u << (token % 32u);
 }
 
-// The slice in which the random point lies: range, and rest, the point in it.
+// The slice in which the random point lies, of the masses in partMasses: range, and rest, the point in it.
 void drawSlice() {
     uvec2 total = uvec2(0u);
     uint group = 0u, groups = gl_NumWorkGroups.x;
-    for (uint g = 0u; g < groups; ++g) total = add(total, scratch.masses[g]);
+    for (uint g = 0u; g < groups; ++g) total = add(total, partMasses[g]);
     rest = highProduct(philox(stepParams.pickedCount, settings.seed), total);
-    for (; group < groups - 1u && !less(rest, scratch.masses[group]); ++group) rest = subtract(rest, scratch.masses[group]);
+    for (; group < groups - 1u && !less(rest, partMasses[group]); ++group) rest = subtract(rest, partMasses[group]);
     range[0] = sliceBegin(group);
     range[1] = sliceBegin(group + 1u);
 }
@@ -283,6 +283,8 @@ void draw(float top) {
     barrier();
     if (lane() == 0u) scratch.masses[group] = uvec2(lows[0], highs[0]);
     if (!comesLast()) return;
+    for (uint g = lane(); g < gl_NumWorkGroups.x; g += lanes()) partMasses[g] = scratch.masses[g];
+    barrier();
     if (lane() == 0u) drawSlice();
     barrier();
     drawToken(top, kept);
@@ -294,17 +296,20 @@ void main() {
         findLargest();
         return;
     }
+    if ((push.phase == COUNT && !countFilter() && !massFilter()) || (push.phase == TOP_K && !countFilter()) ||
+        (push.phase == TOP_P && !massFilter()))
+        return;
     uint key = largest();
     float top = valueOf(key);
     if (!isFinite(key)) {
         if (push.phase == DRAW && gl_GlobalInvocationID.x == 0u) pass(NOT_A_TOKEN);
-    } else if (push.phase == COUNT && (countFilter() || massFilter())) {
+    } else if (push.phase == COUNT) {
         countTokens(top);
-    } else if (push.phase == TOP_K && countFilter()) {
+    } else if (push.phase == TOP_K) {
         cut(true, top);
-    } else if (push.phase == TOP_P && massFilter()) {
+    } else if (push.phase == TOP_P) {
         cut(false, top);
-    } else if (push.phase == DRAW) {
+    } else {
         draw(top);
     }
 }

@@ -46,6 +46,7 @@ const float LOG2_E = 1.44269504;
 
 #include "fixed_point.glsl"
 #include "philox.glsl"
+#include "float_order.glsl"
 #include "mass_bins.glsl"
 
 shared uint largestKey, differs[2], chosen, range[2];
@@ -55,15 +56,6 @@ uint sliceSize() { return (push.rows + gl_NumWorkGroups.x - 1u) / gl_NumWorkGrou
 uint sliceBegin(uint group) { return min(group * sliceSize(), push.rows); }
 bool countFilter() { return settings.topK != 0u && settings.topK < push.rows; }
 bool massFilter() { return settings.topP != 0u; }
-
-// A float's bits as an integer of the same order; NaN above all, -0 as 0.
-uint keyOf(uint bits) {
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0xFFFFFFFFu;
-    if (bits == 0x80000000u) bits = 0u;
-    return (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
-}
-float valueOf(uint key) { return uintBitsToFloat((key & 0x80000000u) != 0u ? key & 0x7FFFFFFFu : ~key); }
-bool isFinite(uint key) { return key > 0x007FFFFFu && key < 0xFF800000u; }
 
 // Larger where a token comes earlier: (~id, key).
 uvec2 orderOf(uint id) { return uvec2(~id, keyOf(logits[id])); }
@@ -251,13 +243,13 @@ void pass(uint token) {
     if (token < push.rows) settings.seen[token / 32u] |= 1u << (token % 32u);
 }
 
-// The slice in which the random point lies: range, and rest, the point in it.
+// The slice in which the random point lies, of the masses in partMasses: range, and rest, the point in it.
 void drawSlice() {
     uvec2 total = uvec2(0u);
     uint group = 0u, groups = gl_NumWorkGroups.x;
-    for (uint g = 0u; g < groups; ++g) total = add(total, scratch.masses[g]);
+    for (uint g = 0u; g < groups; ++g) total = add(total, partMasses[g]);
     rest = highProduct(philox(stepParams.pickedCount, settings.seed), total);
-    for (; group < groups - 1u && !less(rest, scratch.masses[group]); ++group) rest = subtract(rest, scratch.masses[group]);
+    for (; group < groups - 1u && !less(rest, partMasses[group]); ++group) rest = subtract(rest, partMasses[group]);
     range[0] = sliceBegin(group);
     range[1] = sliceBegin(group + 1u);
 }
@@ -291,6 +283,8 @@ void draw(float top) {
     barrier();
     if (lane() == 0u) scratch.masses[group] = uvec2(lows[0], highs[0]);
     if (!comesLast()) return;
+    for (uint g = lane(); g < gl_NumWorkGroups.x; g += lanes()) partMasses[g] = scratch.masses[g];
+    barrier();
     if (lane() == 0u) drawSlice();
     barrier();
     drawToken(top, kept);
@@ -302,17 +296,20 @@ void main() {
         findLargest();
         return;
     }
+    if ((push.phase == COUNT && !countFilter() && !massFilter()) || (push.phase == TOP_K && !countFilter()) ||
+        (push.phase == TOP_P && !massFilter()))
+        return;
     uint key = largest();
     float top = valueOf(key);
     if (!isFinite(key)) {
         if (push.phase == DRAW && gl_GlobalInvocationID.x == 0u) pass(NOT_A_TOKEN);
-    } else if (push.phase == COUNT && (countFilter() || massFilter())) {
+    } else if (push.phase == COUNT) {
         countTokens(top);
-    } else if (push.phase == TOP_K && countFilter()) {
+    } else if (push.phase == TOP_K) {
         cut(true, top);
-    } else if (push.phase == TOP_P && massFilter()) {
+    } else if (push.phase == TOP_P) {
         cut(false, top);
-    } else if (push.phase == DRAW) {
+    } else {
         draw(top);
     }
 }

@@ -157,10 +157,7 @@ class Decoder:
             self.stats.decode_s += seconds
             yield self._chosen(done, done + batch, look)
             done += batch
-            if seconds * 2 < SUBMISSION_SECONDS:
-                batch = min(2 * batch, most)
-            elif seconds > SUBMISSION_SECONDS:
-                batch = max(1, batch // 2)
+            batch = _next_batch(batch, seconds, most)
 
     def _chosen(self, first: int, end: int, look: Look | None) -> list[int]:
         """Tokens [first, end) of this generation, from the submission that just ended."""
@@ -168,6 +165,12 @@ class Decoder:
         if look is not None:
             look(self.engine.logits()[0], found[-1])
         return found
+
+
+def _next_batch(batch: int, seconds: float, most: int) -> int:
+    """Tokens of the next submission, when `batch` took so long: as many as fit, at most twice as many, at least one."""
+    fit = int(SUBMISSION_SECONDS * batch / max(seconds, 1e-9))
+    return max(1, min(2 * batch, most, fit))
 
 
 def _checked(token: int) -> int:

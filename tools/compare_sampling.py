@@ -3,8 +3,9 @@
 
     tools/compare_sampling.py MODEL.onnx --gen 64 --rounds 5
 
-Prints medians of tokens per second after the first token, their ratio to greedy decoding, and what the choice takes of
-the device's time, from timestamps. On the host: logits of each step are read back, and numpy draws from them.
+Prints medians of tokens per second after the first token, of their ratio to greedy decoding in the same round, and of
+what the choice takes of the device's time, from timestamps. On the host: the logits of each step are read back, and
+numpy draws from them.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def main() -> int:
     except (TliteError, GraphError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    greedy = median(found["greedy"])
     for name, rates in found.items():
-        line = f"{name:40}{median(rates):8.1f} tokens/s {median(rates) / greedy:7.3f} times greedy"
+        ratio = median(r / greedy for r, greedy in zip(rates, found["greedy"], strict=True))
+        line = f"{name:40}{median(rates):8.1f} tokens/s {ratio:7.3f} times greedy"
         if name in spans:
             line += "   choice {:.3f} ms of {:.3f} ms".format(*(1e3 * s for s in spans[name]))
         print(line)

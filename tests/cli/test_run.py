@@ -60,6 +60,8 @@ def test_sampling_is_reproducible(cli: Cli, model: Path) -> None:
     assert draw(1) == draw(1) != draw(2)
     assert draw(1, "--top-k", 1) == cli("run", model, "abc", "--max-tokens", 8).out == draw(2, "--top-p", 1e-9)
     assert cli("run", model, "abc", "--max-tokens", 8, "--repetition-penalty", 9.0).code == 0
+    fresh = json.loads(cli("run", model, "abc", "--max-tokens", 8, "--temperature", 2, "--json").out)
+    assert draw(fresh["seed"]) == fresh["text"] + "\n"
 
 
 def test_stop_text(cli: Cli, model: Path) -> None:

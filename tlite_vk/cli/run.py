@@ -44,7 +44,8 @@ def run(
         float, typer.Option(rich_help_panel=_SAMPLING, help="Draw from the fewest tokens whose probabilities sum to p.")
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same answer.")
+        int | None,
+        typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same answer; default: a new one."),
     ] = None,
     repetition_penalty: Annotated[
         float, typer.Option(rich_help_panel=_SAMPLING, help="Over 1: tokens already seen become less likely.")
@@ -168,6 +169,7 @@ class _Answer:
         return {
             "text": "".join(self._pieces),
             "finish": s.finish,
+            "seed": s.seed,
             "prompt_tokens": s.prompt_tokens,
             "generated_tokens": s.generated_tokens,
             "prefill_s": s.prefill_s,

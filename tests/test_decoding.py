@@ -17,11 +17,14 @@ class Played:
     """An engine of which only the time passes: step n of a generation takes step_seconds(n)."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: Callable[[int], float]) -> None:
-        self.chunk, self.target, self.main = 16, SimpleNamespace(bucket=8), None
+        self.chunk, self.target, self.main, self.pace = 16, SimpleNamespace(bucket=8), None, SimpleNamespace(bound=0.0)
         self.batches: list[int] = []
         self.seconds: list[float] = []
         self._now, self._done, self._step_seconds = 0.0, 0, step_seconds
         monkeypatch.setattr(decoding, "time", SimpleNamespace(perf_counter=lambda: self._now))
+
+    def step_tokens(self) -> int:
+        return self.chunk
 
     def feed(self, position: int, ids: Any, ring: Any) -> None:
         pass

@@ -84,6 +84,7 @@ class Report:
     weight_bytes: int
     peak_device_bytes: int
     peak_host_bytes: int
+    longest_submission_s: float  # after the warm-up
     copy_bytes_per_s: float
     copies: Mapping[str, float]
     multiply_adds_per_s: float
@@ -104,6 +105,7 @@ def bench(
     device: Device | int | str | None = None,
     context: int | None = None,
     precision: Precision = "fp16",
+    submission_ms: float | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Measure a model. On CPU drivers the device's memory is part of the host's.
@@ -114,7 +116,10 @@ def bench(
     started = time.perf_counter()
     if context is None and plan.positions > DEFAULT_CONTEXT:
         context = plan.positions
-    with load(path, device=device, context=context, precision=precision, progress=partial(report, "load")) as model:
+    with load(
+        path, device=device, context=context, precision=precision, submission_ms=submission_ms,
+        progress=partial(report, "load"),
+    ) as model:  # fmt: skip
         facts: dict[str, Any] = {"load_s": time.perf_counter() - started, "precision": precision}
         if plan.positions > model.context:
             raise InputError(
@@ -123,7 +128,7 @@ def bench(
             )
         repetitions = _Bench(model, plan).run(partial(report, "run"))
         facts |= {"peak_host_bytes": peak_host_bytes(), "peak_device_bytes": model.device.memory_peak}
-        facts |= _about(model)
+        facts |= _about(model) | {"longest_submission_s": model.engine.longest_submission_s}
         opened, work, window = model.device, Workload(model.program), model.program.window
     # Only now: the buffers of this measurement must not count as the model's memory.
     limits = measure(opened, partial(report, "measure the device"))
@@ -172,13 +177,16 @@ class _Bench:
         return [int(i) for i in self._random.integers(0, self._model.program.vocabulary, count)]
 
     def run(self, progress: Callable[[int, int], None]) -> Repetitions:
-        """An untimed warm-up, then the repetitions."""
-        kept = Repetitions()
-        for number in range(self._plan.repeat + 1):
-            found = kept if number else Repetitions()
+        """An untimed warm-up, then the repetitions. Where submissions are bounded, kernels' times are learnt first."""
+        kept, engine = Repetitions(), self._model.engine
+        warm = 3 if engine.pace.bound else 1
+        for number in range(self._plan.repeat + warm):
+            found = kept if number >= warm else Repetitions()
             for step, measured in enumerate((self._prefill, self._decode, self._generate)):
                 measured(found)
-                progress(3 * number + step + 1, 3 * (self._plan.repeat + 1))
+                progress(3 * number + step + 1, 3 * (self._plan.repeat + warm))
+            if number < warm:
+                engine.longest_submission_s = 0.0
         return kept
 
     def _prefill(self, found: Repetitions) -> None:

@@ -16,7 +16,7 @@ from .ring import Ring
 from .sampling import SamplingOptions, Settings
 
 SUBMISSION_SECONDS = 0.05
-"""Several tokens go in one submission while it stays under this, so that text flows smoothly."""
+"""Several tokens go in one submission while it stays under this (or the engine's bound): text flows smoothly."""
 MAX_BATCH = 16
 NOT_A_TOKEN = 0xFFFFFFFF
 
@@ -129,10 +129,10 @@ class Decoder:
 
     def chunks(self, count: int, pick: bool = True, sample: bool = False) -> Iterator[tuple[range, Variant]]:
         """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
-        chunk = self.engine.chunk
-        for first in range(0, count, chunk):
-            part = range(first, min(first + chunk, count))
-            last = part.stop == count
+        first = 0
+        while first < count:
+            part = range(first, min(first + self.engine.step_tokens(), count))
+            first, last = part.stop, part.stop == count
             tokens = self.padded(len(part)) if len(part) > 1 else 1
             entry = "prefill" if tokens > 1 else "decode"
             pick_here = last and pick
@@ -157,7 +157,7 @@ class Decoder:
             self.stats.decode_s += seconds
             yield self._chosen(done, done + batch, look)
             done += batch
-            batch = _next_batch(batch, seconds, most)
+            batch = _next_batch(batch, seconds, most, self.engine.pace.bound or SUBMISSION_SECONDS)
 
     def _chosen(self, first: int, end: int, look: Look | None) -> list[int]:
         """Tokens [first, end) of this generation, from the submission that just ended."""
@@ -167,9 +167,9 @@ class Decoder:
         return found
 
 
-def _next_batch(batch: int, seconds: float, most: int) -> int:
+def _next_batch(batch: int, seconds: float, most: int, bound: float) -> int:
     """Tokens of the next submission, when `batch` took so long: as many as fit, at most twice as many, at least one."""
-    fit = int(SUBMISSION_SECONDS * batch / max(seconds, 1e-9))
+    fit = int(bound * batch / max(seconds, 1e-9))
     return max(1, min(2 * batch, most, fit))
 
 

@@ -20,9 +20,11 @@ from .binding import Buffers, Pipelines, present, record
 from .device import Buffer, Device, Recording
 from .errors import DeviceError, InputError
 from .expression import evaluate
+from .pacing import Pace, Work
 from .program import Dispatch, Entry, Program
 from .ring import Ring
 from .step import PICKED, STEP_BYTES
+from .submissions import Submissions
 from .target import Target
 from .upload import upload
 
@@ -30,6 +32,8 @@ Floats = npt.NDArray[np.float32]
 MAX_RECORDINGS = 24
 """Kept for one ring; each further ring adds MORE_RECORDINGS. Those used last stay."""
 MORE_RECORDINGS = 8
+FIRST_STEP = 4
+"""With a bound, the first step of a prompt takes so many times the padding: nothing is known of the device yet."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,11 @@ class Engine:
         capacity: int,
         window: int,
         chunk: int,
+        submission_s: float = 0.0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """capacity: rows of a ring; window: positions that attention sees back (0: all); chunk: most tokens a step.
+        submission_s: seconds that no submission of a step shall exceed, as far as dispatches allow; 0: any.
 
         Raises DeviceError where the device's memory does not suffice.
         """
@@ -81,7 +87,9 @@ class Engine:
         self._logits: Buffer | None = None
         self._choices = device.buffer(4 * PICKED, host=True)
         self._pipelines = Pipelines(device, program)
-        self._recordings: OrderedDict[tuple[int, Variant], Recording] = OrderedDict()
+        self._recordings: OrderedDict[tuple[int, Variant], Submissions] = OrderedDict()
+        self.pace, self.longest_submission_s = Pace(submission_s), 0.0
+        self._works: dict[int, list[Work]] = {}
 
     def symbols(self, tokens: int) -> dict[str, int]:
         """What the symbols of a Program's expressions are in a step of `tokens`."""
@@ -106,12 +114,38 @@ class Engine:
         (ring or self.main).buffers["sampling"].write(settings)
 
     def run(self, variant: Variant, repeat: int = 1, ring: Ring | None = None) -> None:
-        """Run a variant to its end, `repeat` times in one submission. Raises DeviceError if the device is lost."""
+        """Run a variant to its end, `repeat` times: in one submission, or in more where the bound asks for it.
+
+        Raises DeviceError if the device is lost.
+        """
         ring = ring or self.main
-        recording = self.recording(variant, ring)
+        submissions = self.submissions(variant, ring)
         ring.starts(variant.feed, repeat)
-        recording.run(repeat)
+        longest = submissions.run(repeat)
         ring.ran(variant.feed, repeat)
+        self.longest_submission_s = max(self.longest_submission_s, longest)
+        self._learn(submissions, (id(ring), variant))
+
+    def _learn(self, submissions: Submissions, key: tuple[int, Variant]) -> None:
+        """What the run tells of the times of kernels; a step that was cut badly is cut anew when it runs next."""
+        whole = len(submissions.parts) == 1 and len(submissions.works) > 1
+        if self.pace.bound <= 0 or (whole and submissions.took[0] <= self.pace.bound):
+            return
+        for part, seconds in zip(submissions.parts, submissions.took, strict=True):
+            self.pace.learn(submissions.works[part.start : part.stop], seconds)
+        if not self.pace.suits(submissions.works, submissions.parts, submissions.took):
+            self._recordings.pop(key).close()
+
+    def step_tokens(self) -> int:
+        """Most tokens of a prompt for one step: the chunk, or less where a dispatch would exceed the bound alone."""
+        if self.pace.bound <= 0 or "prefill" not in self.program.entries:
+            return self.chunk
+        least = min(self.chunk, FIRST_STEP * self.target.bucket)
+        if not self._works:
+            dispatches = self.program.entries["prefill"].dispatches
+            for n in {least << i for i in range(16) if least << i < self.chunk} | {self.chunk}:
+                self._works[n] = [Work.of(dispatch, self.symbols(n)) for dispatch in dispatches]
+        return self.pace.tokens(self._works)
 
     def logits(self, rows: int = 1) -> Floats:
         """The logits that the last reading run left: float32 [rows, V]."""
@@ -124,7 +158,7 @@ class Engine:
         all_choices = self._choices.read().view(np.uint32)
         return [int(all_choices[i % PICKED]) for i in range(start, stop)]
 
-    def recording(self, variant: Variant, ring: Ring | None = None) -> Recording:
+    def submissions(self, variant: Variant, ring: Ring | None = None) -> Submissions:
         """What a variant does on a ring, kept for the next time."""
         ring = ring or self.main
         key = (id(ring), variant)
@@ -133,11 +167,11 @@ class Engine:
             return self._recordings[key]
         if variant.tokens > self.chunk:
             raise InputError(f"a step of {variant.tokens} tokens exceeds the chunk size {self.chunk}")
-        recording = self._record(variant, ring)
-        self._recordings[key] = recording
+        made = self._record(variant, ring)
+        self._recordings[key] = made
         if len(self._recordings) > MAX_RECORDINGS + MORE_RECORDINGS * (len(self._rings) - 1):
             self._recordings.popitem(last=False)[1].close()
-        return recording
+        return made
 
     def _forget(self, ring: Ring) -> None:
         """A ring is closed: so are its recordings."""
@@ -145,24 +179,41 @@ class Engine:
             self._recordings.pop(key).close()
         self._rings.remove(ring)
 
-    def _record(self, variant: Variant, ring: Ring) -> Recording:
+    def _record(self, variant: Variant, ring: Ring) -> Submissions:
         entry = self.program.entries[variant.entry]
         symbols = self.symbols(variant.tokens)
-        recording = self.device.recording()
+        dispatches = present(_chosen(entry, variant), symbols)
+        works = [Work.of(dispatch, symbols) for dispatch in dispatches]
+        parts, recordings = self.pace.cut(works), []
+        timed = len(parts) > 1 and self.device.info.limits["timestamp_valid_bits"] > 0
         buffers = self._buffers(entry, ring)
-        self._take(recording, variant, ring)
-        record(recording, _chosen(entry, variant), symbols, buffers, self._pipelines)
+        for part in parts:
+            recording = self.device.recording()
+            recordings.append(recording)
+            if timed:
+                recording.timestamp()
+            if part is parts[0]:
+                self._take(recording, variant, ring)
+            record(recording, dispatches[part.start : part.stop], symbols, buffers, self._pipelines)
+            if part is parts[-1]:
+                self._give(recording, variant, ring, buffers)
+            if timed:
+                recording.timestamp()
+            recording.end()
+        return Submissions(recordings, works, parts)
+
+    def _give(self, recording: Recording, variant: Variant, ring: Ring, buffers: Buffers) -> None:
+        """What a recording ends with: choices and logits, as far as the host wants them."""
         if variant.pick or variant.read:
             recording.barrier()
         if variant.pick:
             recording.copy(ring.buffers["picked"], 0, self._choices, 0, 4 * PICKED)
         if variant.read:
-            _, offset, size = entry.outputs["logits"].resolve(symbols)
+            logits = self.program.entries[variant.entry].outputs["logits"]
+            _, offset, size = logits.resolve(self.symbols(variant.tokens))
             if self._logits is None or self._logits.nbytes < size:
                 self._logits = self.device.buffer(size, host=True)
             recording.copy(buffers.named["arena"], offset, self._logits, 0, size)
-        recording.end()
-        return recording
 
     def timed(self, variant: Variant, *, alone: bool = True) -> tuple[Recording, tuple[Dispatch, ...]]:
         """A recording with timestamps, which the caller closes, and its dispatches; what is read stays on the device.
@@ -202,8 +253,8 @@ class Engine:
 
     def close(self) -> None:
         """Free everything on the device; the engine cannot be used afterwards."""
-        for recording in self._recordings.values():
-            recording.close()
+        for submissions in self._recordings.values():
+            submissions.close()
         self._recordings.clear()
         for ring in list(self._rings):
             ring.close()

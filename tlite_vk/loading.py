@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 2048
+SUBMISSION_MS = 50.0
 
 
 def load(
@@ -35,6 +36,7 @@ def load(
     precision: Precision = "fp16",
     chunk: int | None = None,
     scoring: bool = False,
+    submission_ms: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Load a model for generation: compile it or open what was compiled, bind it to a device, upload its weights.
@@ -45,6 +47,8 @@ def load(
     shorten: take the longest context that the model knows where it is less than `context`.
     window: make a model with full attention see only this many positions back, and go on past the context.
     precision: "fp16" keeps the KV cache in halves, "fp32" in floats. chunk: most prompt tokens of one step.
+    submission_ms: a step is cut into submissions of at most so many milliseconds, as measured (default: 50 on a GPU, so
+    that a screen stays smooth; 0, any, on a CPU driver).
     scoring: for `Model.score` instead of generation. progress(done, total): bytes of weights uploaded.
     Raises ModelError or GraphError for the file, InputError for the arguments, DeviceError for the device.
     """
@@ -55,8 +59,12 @@ def load(
     chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
     if chunk < 1 or window < 0 or (context is not None and context < 1):
         raise InputError("context, window and chunk must be positive")
+    submission_ms = (0.0 if target.cpu else SUBMISSION_MS) if submission_ms is None else submission_ms
+    if not 0.0 <= submission_ms < float("inf"):
+        raise InputError("submission_ms must be 0 (any length) or more")
     make = partial(
-        _engine, opened, context=context, shorten=shorten, window=window, chunk=chunk, progress=progress
+        _engine, opened, context=context, shorten=shorten, window=window, chunk=chunk, progress=progress,
+        submission_s=submission_ms / 1000,
     )  # fmt: skip
     if is_compiled(path):
         return _open(path, target, entries, make)
@@ -98,6 +106,7 @@ def _engine(
     shorten: bool,
     window: int,
     chunk: int,
+    submission_s: float,
     progress: Callable[[int, int], None] | None,
 ) -> Engine:
     """Raises InputError where the context or the window does not fit the program."""
@@ -113,7 +122,10 @@ def _engine(
         raise InputError(f"the model has a window of its own ({program.window}); --window is for models without one")
     seen = window or program.window
     capacity = seen + chunk - 1 if seen else min(context or DEFAULT_CONTEXT, most)
-    return Engine(device, program, target, capacity=capacity, window=window, chunk=chunk, progress=progress)
+    return Engine(
+        device, program, target, capacity=capacity, window=window, chunk=chunk, submission_s=submission_s,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _model_file(path: Path) -> Path:

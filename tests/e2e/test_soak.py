@@ -47,11 +47,12 @@ def test_20000_tokens_through_a_window_of_512(device: Device, tmp_path: Path) ->
     started = time.perf_counter()
     found = check(device, tmp_path, generate=20_000, window=512, chunk=128, points=100)
     host, there = found.growth(found.host), found.growth(found.device)
+    equal = sum(point[1] == point[2] for point in found.points)
     print(
         f"\n{len(found.answered)} tokens generated and {len(found.tokens) - len(found.answered)} of prompts in "
-        f"{len(found.host)} turns, {time.perf_counter() - started:.0f} s: memory of the host "
-        f"within {100 * host:.2f} % of {found.host[-1] / 1e6:.1f} MB, "
-        f"of the device within {100 * there:.2f} % of {found.device[-1] / 1e6:.2f} MB; "
-        f"{sum(p[1] == p[2] for p in found.points)} of {len(found.points)} sampled tokens equal"
+        f"{len(found.host)} turns, {time.perf_counter() - started:.0f} s\n"
+        f"memory of the host within {100 * host:.2f} % of {found.host[-1] / 1e6:.1f} MB, "
+        f"of the device within {100 * there:.2f} % of {found.device[-1] / 1e6:.2f} MB\n"
+        f"{equal} of {len(found.points)} sampled tokens equal"
     )
     assert host <= FLAT

@@ -45,6 +45,7 @@ def bench(
     limits: options.Limits = None,
     context: options.Context = None,
     precision: options.Precision = options.PrecisionName.fp16,
+    submission_ms: options.SubmissionMs = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure prefill and decode as llama-bench does: random tokens, an untimed warm-up, medians.
@@ -77,7 +78,8 @@ def bench(
     with progress() as advance:
         advance("compile", 0, 0)
         report = measure(
-            model, plan, device=device, context=context, precision=precision.value, progress=advance
+            model, plan, device=device, context=context, precision=precision.value, submission_ms=submission_ms,
+            progress=advance,
         )  # fmt: skip
     if as_json:
         print_json(report.as_json())
@@ -98,6 +100,7 @@ def _rows(r: Report) -> list[tuple[str, str]]:
         ("", f"{100 * r.decode_share_of_copy:.1f} % of the device's copy bandwidth"),
         ("generate, greedy", generated),
         ("time to first token", f"{r.time_to_first_token_s:.3f} s  (loading before that: {r.load_s:.2f} s)"),
+        ("longest submission", f"{1000 * r.longest_submission_s:.1f} ms"),
         ("peak memory", f"device {megabytes(r.peak_device_bytes)}, host {megabytes(r.peak_host_bytes)}"),
         ("weights", megabytes(r.weight_bytes)),
         ("copy bandwidth", f"{r.copy_bytes_per_s / 1e9:.2f} GB/s read and written"),

@@ -74,6 +74,14 @@ Limits = Annotated[
         help="Take the device for a poorer one: adreno-old, adreno-7xx, mali, least, vulkan-1.1, or a TOML file.",
     ),
 ]
+SubmissionMs = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        rich_help_panel=DEVICE_PANEL,
+        help="Cut steps into submissions of at most so many milliseconds; 0: any. Default: 50 on a GPU, else 0.",
+    ),
+]
 Context = Annotated[
     int | None,
     typer.Option(

@@ -62,6 +62,7 @@ def run(
         ),
     ] = 0,
     precision: options.Precision = options.PrecisionName.fp16,
+    submission_ms: options.SubmissionMs = None,
     chunk: Annotated[
         int | None,
         typer.Option(min=1, rich_help_panel=options.DEVICE_PANEL, help="Most tokens of the prompt in one step."),
@@ -86,6 +87,7 @@ def run(
         advance("compile", 0, 0)
         loaded = load(
             model, device=device, context=context, window=window, precision=precision.value, chunk=chunk,
+            submission_ms=submission_ms,
             progress=lambda done, total: advance("load the weights", done, total),
         )  # fmt: skip
     answer = _Answer(loaded, quiet=as_json)

@@ -95,13 +95,13 @@ class Job:
                 self.emit(Piece(text, tuple(seen)))
                 seen.clear()
             if guard.stopped:
-                conversation.stats.finish = "stop"
                 break
             yield
-        if not guard.stopped:
-            text = guard.push(stream.finish()) + guard.finish()
-            if text or seen:
-                self.emit(Piece(text, tuple(seen)))
+        text = "" if guard.stopped else guard.push(stream.finish()) + guard.finish()
+        if text or seen:
+            self.emit(Piece(text, tuple(seen)))
+        if guard.stopped:
+            conversation.stats.finish = "stop"
         self.emit(Done(conversation.stats))
 
     def _look(self, seen: list[Likelihood], count: int) -> Callable[[npt.NDArray[np.float32], int], None]:

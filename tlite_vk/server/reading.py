@@ -20,7 +20,8 @@ def authorize(http: HttpRequest, settings: Settings) -> None:
         return
     given = http.headers.get("authorization", "")
     kind, _, token = given.partition(" ")
-    right = hmac.compare_digest(token.strip().encode("utf-8", "replace"), settings.key.encode())
+    # Headers are bytes, which starlette reads as Latin-1.
+    right = hmac.compare_digest(token.strip().encode("latin-1"), settings.key.encode())
     if kind.lower() != "bearer" or not right:
         raise ApiError(
             401, "a valid key is needed: Authorization: Bearer KEY", kind="authentication_error", code="invalid_api_key"

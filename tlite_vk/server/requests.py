@@ -59,7 +59,7 @@ def parse(body: Any, chat: bool, model: str) -> Request:
     longest = fields.whole("max_completion_tokens", None, 1) if chat else None
     longest = fields.whole("max_tokens", None if chat else 16, 1) if longest is None else longest
     stream = fields.flag("stream")
-    about = body.get("stream_options") or {}
+    about = {} if body.get("stream_options") is None else body["stream_options"]
     if not isinstance(about, dict):
         raise wrong("stream_options must be an object", "stream_options")
     return Request(

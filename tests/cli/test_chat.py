@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,9 @@ def talk(model: Path) -> Iterator[Talk]:
 
     yield start
     for child in running:
-        child.close(force=True)
+        if child.isalive():
+            child.kill(signal.SIGKILL)
+            child.wait()
 
 
 def say(child: pexpect.spawn[str], text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import ablate, bench, cache, chat, compile, convert, doctor, evaluate, fetch, info, profile, quantize, run
+from . import ablate, bench, cache, chat, compile, convert, doctor, evaluate, fetch, info, profile, quantize, run, serve
 
 app = typer.Typer(
     name="tlite-vk",
@@ -42,6 +42,7 @@ app.command("convert")(convert.convert)
 app.command("quantize")(quantize.quantize)
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("profile")(profile.profile)
 app.command("ablate")(ablate.ablate)

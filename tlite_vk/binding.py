@@ -16,7 +16,7 @@ from .program import Dispatch, Program, Window
 class Buffers:
     """Buffers by the names that windows use; weights share pools, so they come with an offset."""
 
-    named: dict[str, Buffer]
+    named: dict[str, Buffer]  # filled while they are made
     weights: Mapping[str, tuple[Buffer, int]]
 
     def bind(self, window: Window, symbols: Mapping[str, int]) -> tuple[Buffer, int, int]:

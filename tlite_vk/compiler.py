@@ -20,13 +20,14 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from .cache import cache_folder, write_atomic
+from .cache import cache_folder, read_entry, write_entry
 from .errors import ModelError
 from .glslang import VERSIONS, GlslangLibrary
 
 FLAGS = ("--stdin", "-S", "comp", "--quiet", "--target-env", "vulkan1.1", "-V")
 MAGIC = b"\x03\x02\x23\x07"
 PREFIX = "generated:"
+KIND = "spirv"  # of a cache entry
 
 
 class MissingCompilerError(ModelError):
@@ -73,7 +74,7 @@ def compile_glsl(source: str) -> bytes:
         said = " ".join(made.split())[:400] if isinstance(made, str) else "the result is no SPIR-V"
         raise ModelError(f"a generated kernel does not compile (this is a defect of tlite-vk): {said}")
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-        write_atomic(_cache_file(source), made)
+        write_entry(_cache_file(source), KIND, made)
     return made
 
 
@@ -112,16 +113,13 @@ def find_compiler() -> Compiler:
 
 
 def _cache_file(source: str) -> Path:
-    key = hashlib.sha256("\0".join(("1", *FLAGS, source)).encode()).hexdigest()
+    key = hashlib.sha256("\0".join(("2", *FLAGS, source)).encode()).hexdigest()
     return cache_folder() / "kernels" / key[:2] / f"{key}.spv"
 
 
 def _read_cached(source: str) -> bytes | None:
-    try:
-        module = _cache_file(source).read_bytes()
-    except OSError:
-        return None
-    return module if module[:4] == MAGIC and len(module) % 4 == 0 else None
+    module = read_entry(_cache_file(source), KIND)
+    return module if module is not None and module[:4] == MAGIC and len(module) % 4 == 0 else None
 
 
 def _run(compiler: Compiler, source: str) -> bytes | str:

@@ -85,8 +85,8 @@ class Conversation:
         self.decoder.stats = stats = Stats(prompt_tokens=len(ids), cached_tokens=start)
         room = self.context - len(ids) + 1  # the last token needs no slot
         limit = room if max_tokens is None else min(max_tokens, room)
-        for found in self.decoder.steps(
-            self._known[:], limit, sampling, start=start, progress=progress, look=look, most=most
+        for found in self._guarded(
+            self.decoder.steps(self._known[:], limit, sampling, start=start, progress=progress, look=look, most=most)
         ):
             given: list[int] = []
             for token in found:
@@ -100,6 +100,21 @@ class Conversation:
             if stats.finish:
                 return
         stats.finish = "length" if limit == max_tokens else "context"
+
+    def _guarded(self, steps: Iterator[list[int]]) -> Iterator[list[int]]:
+        """The same steps, each computed while nobody may free the engine."""
+        while True:
+            with self.engine.using:
+                self.check_open()
+                found = next(steps, None)
+            if found is None:
+                return
+            yield found
+
+    def check_open(self) -> None:
+        """Raises InputError where the ring, or the model, was closed."""
+        if not self.ring.buffers:
+            raise InputError("the model is closed; load it again")
 
     def tokens(
         self,
@@ -137,8 +152,7 @@ class Conversation:
         """Raises InputError for a prompt or a limit that does not fit."""
         if max_tokens is not None and max_tokens < 0:
             raise InputError(f"max_tokens must be 0 or more, not {max_tokens}")
-        if not self.ring.buffers:
-            raise InputError("the model is closed; load it again")
+        self.check_open()
         vocabulary = self.engine.program.vocabulary
         if not ids:
             raise InputError("the prompt is empty; give it at least one token")
@@ -168,8 +182,9 @@ class Conversation:
         self._known = list(ids)
 
     def close(self) -> None:
-        """Free the ring."""
-        self.ring.close()
+        """Free the ring. A step under way in another thread ends first."""
+        with self.engine.using:
+            self.ring.close()
 
 
 def texts(

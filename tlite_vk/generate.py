@@ -45,8 +45,8 @@ class Model:
         self.engine, self.path = engine, path
         self._given_tokenizer, self._given_stops = tokenizer, stop_ids
         self._busy = threading.Lock()
-        self._main = self.conversation(engine.main)
         self._closed = False
+        self._main = self.conversation(engine.main)
 
     @property
     def stats(self) -> Stats:
@@ -87,6 +87,7 @@ class Model:
 
         Raises InputError for an empty prompt, ids outside the vocabulary, or a prompt longer than the context.
         """
+        self._check_open()
         if isinstance(prompt, str):
             ids = self._tokenizer().encode(prompt)
         else:
@@ -137,6 +138,7 @@ class Model:
 
     def conversation(self, ring: Ring | None = None) -> Conversation:
         """A sequence that goes on, over token ids; with a ring of its own, which takes memory until it is closed."""
+        self._check_open()
         return Conversation(self.engine, self.stop_ids, self.context, self._busy, ring)
 
     def chat(self, system: str | None = None, *, ring: Ring | None = None) -> Chat:
@@ -144,6 +146,7 @@ class Model:
 
         Raises InputError where the model has no tokenizer or no chat template, DeviceError where memory is short.
         """
+        self._check_open()
         tokenizer = self._tokenizer()
         if not tokenizer.has_chat_template:
             raise InputError("this model has no chat template; give it plain prompts (tlite-vk run)")
@@ -153,7 +156,9 @@ class Model:
         self, ids: Sequence[int], *, start: int = 0, pick: bool = True, progress: Progress | None = None
     ) -> None:
         """Run tokens at positions start, start + 1, ...; the last chunk leaves logits, or its choice with `pick`."""
-        self._main.decoder.prefill(ids, start=start, pick=pick, progress=progress)
+        self._check_open()
+        with self._main.alone(), self.engine.using:
+            self._main.decoder.prefill(ids, start=start, pick=pick, progress=progress)
 
     def chunks(self, count: int, pick: bool = True) -> Iterator[tuple[range, Variant]]:
         """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
@@ -164,9 +169,14 @@ class Model:
 
         The model must have been loaded with scoring=True. `progress` is called with the tokens done.
         """
+        self._check_open()
         if "score" not in self.program.entries:
             raise InputError("load the model with scoring=True to score texts")
         known = self.encode(list(ids))
+        with self._main.alone(), self.engine.using:
+            return self._scores(known, progress)
+
+    def _scores(self, known: list[int], progress: Callable[[int], None] | None) -> npt.NDArray[np.float64]:
         found: list[npt.NDArray[np.float64]] = []
         for first in range(0, len(known), self.engine.chunk):
             part = known[first : first + self.engine.chunk]
@@ -189,13 +199,22 @@ class Model:
         return tokenizer
 
     def close(self) -> None:
-        """Free the device memory; a closed model cannot be used."""
-        if not self._closed:
+        """Free the device memory; a closed model cannot be used. A step under way in another thread ends first."""
+        with self.engine.using:
+            if self._closed:
+                return
             self._closed = True
-            save_pipeline_cache(self.device)
-            self.engine.close()
+            try:
+                save_pipeline_cache(self.device)
+            finally:
+                self.engine.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("the model is closed; load it again")
 
     def __enter__(self) -> Model:
+        self._check_open()
         return self
 
     def __exit__(self, *_: object) -> None:

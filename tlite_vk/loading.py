@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .budget import MAX_MEMORY_OF_AN_OPEN_DEVICE, limited
 from .compiled.archive import is_compiled
 from .compiled.reader import CompiledFile
 from .device import Device, open_device
@@ -37,6 +38,7 @@ def load(
     chunk: int | None = None,
     scoring: bool = False,
     submission_ms: float | None = None,
+    max_memory: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Load a model for generation: compile it or open what was compiled, bind it to a device, upload its weights.
@@ -50,15 +52,38 @@ def load(
     submission_ms: a step is cut into submissions of at most so many milliseconds, as measured (default: 50 on a GPU, so
     that a screen stays smooth; 0, any, on a CPU driver).
     scoring: for `Model.score` instead of generation. progress(done, total): bytes of weights uploaded.
+    max_memory: refuse what takes more bytes, on the device or of the host (default: TLITE_VK_MEMORY, else what they
+    have). A device that is open already has a limit of its own.
     Raises ModelError or GraphError for the file, InputError for the arguments, DeviceError for the device.
     """
-    path = _model_file(Path(model))
+    if max_memory is not None and isinstance(device, Device):
+        raise InputError(MAX_MEMORY_OF_AN_OPEN_DEVICE)
+    if (chunk is not None and chunk < 1) or window < 0 or (context is not None and context < 1):
+        raise InputError("context, window and chunk must be positive")
+    with limited(max_memory):
+        return _load(
+            _model_file(Path(model)), device, precision, scoring,
+            context=context, shorten=shorten, window=window, chunk=chunk, submission_ms=submission_ms, progress=progress,
+        )  # fmt: skip
+
+
+def _load(
+    path: Path,
+    device: Device | int | str | None,
+    precision: Precision,
+    scoring: bool,
+    *,
+    context: int | None,
+    shorten: bool,
+    window: int,
+    chunk: int | None,
+    submission_ms: float | None,
+    progress: Callable[[int, int], None] | None,
+) -> Model:
     opened = device if isinstance(device, Device) else open_device(device)
     target = Target.of(opened.info, precision)
     entries = ("score",) if scoring else ("decode", "prefill")
     chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
-    if chunk < 1 or window < 0 or (context is not None and context < 1):
-        raise InputError("context, window and chunk must be positive")
     submission_ms = (0.0 if target.cpu else SUBMISSION_MS) if submission_ms is None else submission_ms
     if not 0.0 <= submission_ms < float("inf"):
         raise InputError("submission_ms must be 0 (any length) or more")
@@ -83,7 +108,7 @@ def _open(path: Path, target: Target, entries: tuple[str, ...], make: Callable[[
     try:
         file.check_all()
         texts = file.texts("tokenizer/")
-    except ModelError:
+    except BaseException:
         engine.close()
         raise
     return Model(engine, partial(_tokenizer, texts, path) if texts else None, path, file.stop_ids or frozenset())

@@ -24,13 +24,19 @@ class Ring:
     """Made by `Engine.ring`. `position`: tokens that it holds, counted from the start of the sequence."""
 
     def __init__(
-        self, device: Device, program: Program, symbols: Mapping[str, int], forget: Callable[[Ring], None]
+        self,
+        device: Device,
+        program: Program,
+        symbols: Mapping[str, int],
+        forget: Callable[[Ring], None],
+        settle: Callable[[], None],
     ) -> None:
-        """symbols: lengths as in a Program, T the longest step. forget is called when the ring is closed.
+        """symbols: lengths as in a Program, T the longest step. forget is called when the ring is closed, settle before
+        the host reads or writes what a submission under way may still change.
 
         Raises DeviceError where the device's memory does not suffice.
         """
-        self._device, self._forget = device, forget
+        self._device, self._forget, self._settle = device, forget, settle
         self.capacity, self.window = symbols["C"], symbols["W"] or program.window
         sizes = {name: evaluate(size, symbols) for name, size in program.inputs.items()} | {"step": STEP_BYTES}
         self._rows = {  # name of a cache: bytes of a row; a whole size is rounded up to 16 bytes
@@ -41,7 +47,7 @@ class Ring:
         try:
             for name, size in sizes.items():
                 self.buffers[name] = device.buffer(-(-size // 256) * 256)
-        except Exception:
+        except BaseException:
             self._free()
             raise
         self.position = self.lowest = 0
@@ -111,6 +117,7 @@ class Ring:
         There are `count` rows, or all C where the ring has wrapped. Raises InputError where `holds(count)` is false.
         """
         self._check(count)
+        self._settle()
         rows = count if self.lowest == 0 else self.capacity
         return {
             name.removeprefix("state:"): self.buffers[name].read(rows * size).reshape(rows, size)
@@ -128,6 +135,7 @@ class Ring:
             fits = fits and found is not None and found.dtype == np.uint8 and found.shape == (wanted, size)
         if not fits:
             raise InputError("the saved cache does not fit this model's; load it with the same model and options")
+        self._settle()
         for name in self._rows:
             if wanted:
                 self.buffers[name].write(np.ascontiguousarray(rows[name.removeprefix("state:")]))

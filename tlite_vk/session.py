@@ -6,6 +6,7 @@ The graph is compiled once with symbolic lengths; a set of lengths that was not 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from .binding import Buffers, Pipelines, record
 from .book import Book
+from .budget import MAX_MEMORY_OF_AN_OPEN_DEVICE, limited
 from .compile import lower_run
 from .device import Buffer, Device, Recording, open_device
 from .errors import InputError
@@ -45,9 +47,15 @@ class _Bucket:
     recording: Recording
     outputs: dict[str, tuple[Buffer, int, tuple[int, ...]]]
 
+    def close(self) -> None:
+        """Frees it all; waits for what an interrupt left under way."""
+        self.recording.close()
+        for buffer in self.buffers.values():
+            buffer.close()
+
 
 class Session:
-    """A compiled graph on a device."""
+    """A compiled graph on a device. Threads may share one: their runs take turns."""
 
     def __init__(
         self,
@@ -56,12 +64,27 @@ class Session:
         *,
         precision: Precision = "fp32",
         target: Target | None = None,
+        max_memory: int | None = None,
     ) -> None:
         """model: an ONNX file, or a graph. device: an opened device, or what `open_device` takes.
-        target: what to assume of the device instead of what it reports.
+        target: what to assume of the device instead of what it reports. max_memory: as in `load`.
 
         Raises GraphError or ModelError for a model that cannot be run, DeviceError for a device that cannot be used.
         """
+        if max_memory is not None and isinstance(device, Device):
+            raise InputError(MAX_MEMORY_OF_AN_OPEN_DEVICE)
+        self._using = threading.RLock()
+        self._closed = False
+        with limited(max_memory):
+            self._compile(model, device, precision, target)
+
+    def _compile(
+        self,
+        model: str | Path | Graph,
+        device: Device | int | str | None,
+        precision: Precision,
+        target: Target | None,
+    ) -> None:
         source = model if isinstance(model, Graph) else load_model(Path(model))
         self.device = device if isinstance(device, Device) else open_device(device)
         self.target = target or Target.of(self.device.info, precision)
@@ -92,14 +115,22 @@ class Session:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The outputs (all by default) for the inputs, by name.
 
-        Raises InputError for an input that is missing, unknown, or whose type or shape does not fit.
+        Raises InputError for an input that is missing, unknown, or whose type or shape does not fit, or a closed
+        session; DeviceError where the device's memory does not suffice for these lengths, or the device fails.
         """
+        with self._using:
+            self._check_open()
+            return self._run(inputs, outputs)
+
+    def _run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None) -> dict[str, Array]:
         arrays = self._checked(inputs)
         try:
             lengths = bind_lengths(self.graph, arrays)
         except GraphError as error:
             raise InputError(str(error)) from error
         bucket = self._bucket(lengths)
+        if bucket.recording.pending:  # an interrupt ended the wait for it
+            bucket.recording.wait()
         for value in self.graph.inputs:
             buffer = bucket.buffers.get(f"input:{value.name}")
             data = device_array(arrays[value.name])
@@ -142,8 +173,32 @@ class Session:
         bucket = self._record(dict(lengths))
         self._buckets[key] = bucket
         if len(self._buckets) > MAX_BUCKETS:
-            self._buckets.popitem(last=False)
+            self._buckets.popitem(last=False)[1].close()
         return bucket
+
+    def close(self) -> None:
+        """Free the device memory; a closed session cannot be used. A run under way in another thread ends first."""
+        with self._using:
+            if self._closed:
+                return
+            self._closed = True
+            for bucket in self._buckets.values():
+                bucket.close()
+            self._buckets.clear()
+            self._pipelines.close()
+            for buffer, _ in self._weights.values():
+                buffer.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed; make a new one")
+
+    def __enter__(self) -> Session:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _record(self, lengths: dict[str, int]) -> _Bucket:
         computed = {v.name: v for v in self.graph.outputs if not v.known}
@@ -155,10 +210,15 @@ class Session:
                 sizes[name] = max(sizes.get(name, 0), offset + size)
         if "arena" in sizes:
             sizes["arena"] = max(sizes["arena"], evaluate(entry.arena, lengths))
-        buffers = Buffers({name: self.device.buffer(max(16, size)) for name, size in sizes.items()}, self._weights)
-        recording = self.device.recording()
-        record(recording, entry.dispatches, lengths, buffers, self._pipelines)
-        recording.end()
+        buffers, recording = Buffers({}, self._weights), self.device.recording()
+        try:
+            for name, size in sizes.items():
+                buffers.named[name] = self.device.buffer(max(16, size))
+            record(recording, entry.dispatches, lengths, buffers, self._pipelines)
+            recording.end()
+        except BaseException:
+            _Bucket(buffers.named, recording, {}).close()
+            raise
         outputs: dict[str, tuple[Buffer, int, tuple[int, ...]]] = {}
         for value in (v for v in self.graph.outputs if not v.known):
             buffer, offset, _ = buffers.bind(entry.outputs[value.name], lengths)

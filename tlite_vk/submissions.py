@@ -35,6 +35,12 @@ class Submissions:
         times = recording.timestamps()
         return repeat * (times[-1] - times[0]) if len(times) > 1 else seconds
 
+    def settle(self) -> None:
+        """Wait for what an interrupt left under way."""
+        for recording in self.recordings:
+            if recording.pending:
+                recording.wait()
+
     def close(self) -> None:
         for recording in self.recordings:
             recording.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,10 @@ class Tokenizer:
     def __init__(self, texts: Mapping[str, str]) -> None:
         """`texts` maps names of TOKENIZER_FILES to their contents. Raises ModelError if one of them is damaged."""
         self.texts = {name: texts[name] for name in TOKENIZER_FILES if name in texts}
-        try:
+        with _library():
             self._core = tokenizers.Tokenizer.from_str(self.texts["tokenizer.json"])
             self._core.no_truncation()  # both may be set in the file, for training
             self._core.no_padding()
-        except Exception as error:  # the library raises plain Exception
-            raise ModelError(f"tokenizer.json is damaged: {str(error).partition(chr(10))[0]}") from error
         config = self._json("tokenizer_config.json")
         self.special_tokens = {name: text for name in _SPECIAL if (text := _token_text(config.get(name))) is not None}
         self.bos_id = self._core.token_to_id(self.special_tokens.get("bos_token", ""))
@@ -72,16 +71,19 @@ class Tokenizer:
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of `text`; `special` adds what the model wants around a text (BOS, if anything).
 
-        Raises InputError for text that is not valid Unicode.
+        Raises InputError for text that is not valid Unicode, ModelError where the tokenizer fails over it.
         """
         try:
-            return list(self._core.encode(text, add_special_tokens=special).ids)
-        except (UnicodeError, TypeError):  # half of a surrogate pair, from a terminal that is not UTF-8
+            text.encode()
+        except UnicodeError:  # half of a surrogate pair, from a terminal that is not UTF-8
             raise InputError("the text is not valid Unicode; save or pass it as UTF-8") from None
+        with _library():
+            return list(self._core.encode(text, add_special_tokens=special).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of `ids`; control tokens are left out unless `skip_special` is False."""
-        return str(self._core.decode(list(ids), skip_special_tokens=skip_special))
+        with _library():
+            return str(self._core.decode(list(ids), skip_special_tokens=skip_special))
 
     def stream(self, prompt: Sequence[int] = ()) -> TextStream:
         """A decoder for tokens that continue `prompt`, giving text as soon as it is certain."""
@@ -130,6 +132,19 @@ class Tokenizer:
             if isinstance(limit, int) and 0 < limit < _NO_LIMIT:
                 return limit
         return None
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[None]:
+    """What the library raises over a damaged file is a ModelError: plain Exceptions, and panics, which derive from
+    BaseException."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Ctrl-C
+        why = " ".join(str(error).split())[:300]
+        raise ModelError(f"tokenizer.json is damaged: {why}") from error
 
 
 def _token_text(value: object) -> str | None:

@@ -30,13 +30,16 @@ def upload(
 ) -> dict[str, Location]:
     """Upload every weight; returns (buffer, offset) by name. `progress(done, total)` counts bytes.
 
-    Raises DeviceError where the device has not enough memory, ModelError for a weight that cannot be read.
+    Raises DeviceError where the device has not enough memory, ModelError for a weight that cannot be read; whatever
+    ends it early, nothing stays allocated.
     """
     locations, pools = _place(plans, alignment)
-    buffers = [device.buffer(size) for size in pools]
+    buffers: list[Buffer] = []
     total, done = sum(p.size for p in plans), 0
     with ThreadPoolExecutor(THREADS) as threads:
         try:
+            for size in pools:
+                buffers.append(device.buffer(size))
             for size in _write_all(threads, plans, locations, buffers):
                 done += size
                 if progress is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from tlite_vk.graph.budget import take
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.evaluate import constant_array
 from tlite_vk.graph.infer import lookup
@@ -20,6 +21,7 @@ from tlite_vk.graph.shape import ints, product
 from .base import Pass, Rewriter
 
 MAX_BYTES = 16 << 20  # larger results are left to the device
+MAX_READ = 1 << 30  # and so is what would unpack more than this
 _WIDENS = {("float16", "float32"), ("bfloat16", "float32")}  # every value of the first is one of the second
 
 
@@ -42,6 +44,11 @@ class FoldConstants(Pass):
             if size > MAX_BYTES or not lookup(node, rewriter.graph.opset).foldable:
                 rewriter.reject(node, f"its result has {size} bytes")
                 return
+            read = sum(_logical_bytes(v) for v in node.inputs if v is not None)
+            if read > MAX_READ:
+                rewriter.reject(node, f"it reads {read} bytes")
+                return
+            take(size, f"{node}, whose inputs are constants,")
             folded = _compute(rewriter, node)
         for value, array in zip(node.outputs, folded, strict=False):
             rewriter.alias(value, Value(value.name, value.dtype, value.shape, array))
@@ -51,6 +58,12 @@ class FoldConstants(Pass):
 def _bytes(value: Value) -> int:
     count = product(value.dims)
     return count * bits(value.dtype) // 8 if isinstance(count, int) else MAX_BYTES + 1
+
+
+def _logical_bytes(value: Value) -> int:
+    """What a constant takes once it is unpacked."""
+    count = product(value.dims)
+    return count * max(4, bits(value.dtype) // 8) if isinstance(count, int) else MAX_READ + 1
 
 
 def _view(node: Node) -> list[npt.NDArray[Any]] | None:

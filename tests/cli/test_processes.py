@@ -38,7 +38,8 @@ def test_ctrl_c_ends_an_answer(model: Path) -> None:
         rest, errors = process.stdout.read(), process.stderr.read().decode()
     assert process.returncode == 130
     assert first and rest.endswith(b"\n")
-    assert errors.startswith("prompt 7 tokens in ") and errors.count("\n") == 1  # --stats, and no traceback
+    assert errors.startswith("prompt 7 tokens in ") and errors.endswith("\ninterrupted\n")  # --stats, no traceback
+    assert errors.count("\n") == 2
 
 
 def test_ctrl_c_ends_a_conversion(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -49,7 +50,7 @@ def test_ctrl_c_ends_a_conversion(tmp_path: Path, tiny_gguf: Path) -> None:
         f"sys.exit(main(['convert', {str(tiny_gguf)!r}, '-o', {str(tmp_path / 'out' / 'model.onnx')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"interrupted\n")
     assert not (tmp_path / "out").exists()
 
 

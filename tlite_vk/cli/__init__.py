@@ -22,9 +22,10 @@ COMPLETE = "_TLITE_VK_COMPLETE"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Errors are one line on standard error."""
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        code = _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        return _interrupted() if code == INTERRUPTED else code  # how newer option parsers tell of Ctrl-C
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:  # whoever read our output has left
         _discard_output()
         return FAILED
@@ -32,12 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG, "0") not in ("", "0"):
             raise
         if type(error).__name__ == "Abort":  # how older option parsers tell of Ctrl-C
-            return INTERRUPTED
+            return _interrupted()
         message, code = _explained(error)
         if isinstance(error, OSError):
             _discard_output()
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return code
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _discard_output() -> None:

@@ -46,6 +46,7 @@ def bench(
     context: options.Context = None,
     precision: options.Precision = options.PrecisionName.fp16,
     submission_ms: options.SubmissionMs = None,
+    max_memory: options.MaxMemory = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure prefill and decode as llama-bench does: random tokens, an untimed warm-up, medians.

@@ -68,6 +68,7 @@ def compile_(
     device: options.Device = None,
     limits: options.Limits = None,
     precision: options.Precision = options.PrecisionName.fp16,
+    max_memory: options.MaxMemory = None,
     as_json: options.Json = False,
 ) -> None:
     """Compile a model for a device, without running it, and tell what became of it; or, with -o, for every device.

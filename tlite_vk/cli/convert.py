@@ -36,6 +36,7 @@ def convert(
         WeightsName,
         typer.Option(help="keep: the bits of the file. float16: quantized matrices as halves, e.g. to quantize anew."),
     ] = WeightsName.keep,
+    max_memory: options.MaxMemory = None,
     as_json: options.Json = False,
 ) -> None:
     """Convert a GGUF file to ONNX, without quantizing again: the weights keep their values, bit for bit.

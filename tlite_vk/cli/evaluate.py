@@ -20,6 +20,7 @@ def evaluate(
     device: options.Device = None,
     limits: options.Limits = None,
     precision: options.Precision = options.PrecisionName.fp32,
+    max_memory: options.MaxMemory = None,
     as_json: options.Json = False,
 ) -> None:
     """Perplexity of the model on a text: exp of the mean negative log-likelihood.

@@ -97,6 +97,27 @@ Precision = Annotated[
         help="fp16: a KV cache in halves, and products of halves on GPUs that have them.",
     ),
 ]
+
+
+def _limit_memory(context: typer.Context, size: str | None) -> str | None:
+    """Holds the rest of the command to the size; the command itself need not know."""
+    from tlite_vk.budget import limited, parse_bytes
+
+    context.with_resource(limited(None if size is None else parse_bytes(size)))
+    return size
+
+
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="BYTES",
+        callback=_limit_memory,
+        rich_help_panel=DEVICE_PANEL,
+        help="Refuse what takes more, on the device or of the host, e.g. 800M or 2GiB; default: TLITE_VK_MEMORY, "
+        "else what they have.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 _SAMPLING = "Sampling"

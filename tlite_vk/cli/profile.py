@@ -29,6 +29,7 @@ def profile(
     limits: options.Limits = None,
     context: options.Context = None,
     precision: options.Precision = options.PrecisionName.fp16,
+    max_memory: options.MaxMemory = None,
     as_json: options.Json = False,
 ) -> None:
     """Time each kernel of a prompt, and of a decode step behind it, on the device itself.

@@ -52,6 +52,7 @@ def quantize(
         bool, typer.Option("--hold-zero", help="e0m4: give 0 a code, in groups where that is no worse than minmax.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    max_memory: options.MaxMemory = None,
     as_json: options.Json = False,
 ) -> None:
     """Quantize the weights of any ONNX model, into standard operators that any runtime runs.

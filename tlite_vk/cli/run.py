@@ -67,6 +67,7 @@ def run(
         int | None,
         typer.Option(min=1, rich_help_panel=options.DEVICE_PANEL, help="Most tokens of the prompt in one step."),
     ] = None,
+    max_memory: options.MaxMemory = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print tokens, times and memory on standard error.")] = False,
     as_json: options.Json = False,
 ) -> None:

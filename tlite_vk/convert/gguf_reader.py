@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from tlite_vk.convert.gguf_types import TYPES, GgmlType
 from tlite_vk.errors import ModelError
+from tlite_vk.graph.budget import check, take
 
 Scalar = int | float | bool | str
 Value = Scalar | list[Scalar]
@@ -31,6 +32,8 @@ _STRING, _ARRAY = 8, 9
 _MIN_ENTRY = 8 + 4 + 1  # a key's length, a type, one byte of value
 _MIN_TENSOR = 8 + 4 + 8 + 4 + 8  # a name's length, rank, one dimension, type, offset
 _MAX_RANK = 4
+_MAX_NAME = 200  # characters; the specification has at most 64 for a tensor, real keys are shorter
+OBJECT_BYTES = 64  # of a number or a text in Python, in a list
 _DEFAULT_ALIGNMENT = 32
 _MAX_STRING = 1 << 24  # bytes; real ones (chat templates) stay under 100 kB
 _MAX_ARRAY = 1 << 22  # elements; real ones (vocabularies, merges) stay under a million
@@ -55,6 +58,12 @@ class Tensor:
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.shape[-1] // self.type.block * self.type.block_bytes
+
+
+def shown(value: object) -> str:
+    """A value of the metadata in a message: not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 class GgufFile:
@@ -84,6 +93,7 @@ class GgufFile:
     def read_rows(self, tensor: Tensor, first: int, count: int) -> npt.NDArray[np.uint8]:
         """Raw bytes of `count` rows from row `first`: uint8 [count, row_bytes]."""
         size = count * tensor.row_bytes
+        check(8 * size, f"a row of {tensor.name!r}")
         self._file.seek(tensor.offset + first * tensor.row_bytes)
         data = self._bytes(size)
         if len(data) != size:
@@ -115,7 +125,7 @@ class GgufFile:
         tensor_count = self._count(_MIN_TENSOR, "tensors")
         entry_count = self._count(_MIN_ENTRY, "metadata entries")
         for _ in range(entry_count):
-            key = self._string()
+            key = self._name("metadata key")
             if key in self.metadata:
                 raise self._damaged(f"metadata key {key!r} occurs twice")
             self.metadata[key] = self._value(self._number("I"))
@@ -123,7 +133,7 @@ class GgufFile:
         self._place_tensors(entries)
 
     def _tensor_entry(self) -> tuple[str, tuple[int, ...], int, int]:
-        name = self._string()
+        name = self._name("tensor name")
         rank = self._number("I")
         if not 1 <= rank <= _MAX_RANK:
             raise self._damaged(f"tensor {name!r} has {rank} dimensions")
@@ -135,7 +145,7 @@ class GgufFile:
     def _place_tensors(self, entries: list[tuple[str, tuple[int, ...], int, int]]) -> None:
         alignment = self.metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
-            raise self._damaged(f"general.alignment is {alignment!r}")
+            raise self._damaged(f"general.alignment is {shown(alignment)}")
         start = -(-self._file.tell() // alignment) * alignment
         for name, shape, type_id, offset in entries:
             if name in self.tensors:
@@ -174,7 +184,14 @@ class GgufFile:
         size = self._number("Q")
         if size > _MAX_STRING:
             raise self._damaged(f"it holds a string of {size} bytes")
+        take(OBJECT_BYTES + 4 * size, f"the header of {self.path}")
         return self._read(size).decode("utf-8", errors="replace")
+
+    def _name(self, what: str) -> str:
+        name = self._string()
+        if len(name) > _MAX_NAME:
+            raise self._damaged(f"it has a {what} of {len(name)} characters")
+        return name
 
     def _value(self, kind: int) -> Value:
         if kind == _STRING:
@@ -196,6 +213,7 @@ class GgufFile:
     def _scalars(self, kind: int, count: int) -> list[Scalar]:
         if kind not in _SCALARS:
             raise self._damaged(f"a metadata value has the unsupported type number {kind}")
+        take(OBJECT_BYTES * count, f"the header of {self.path}")
         layout = f"<{count}{_SCALARS[kind]}"
         return list(struct.unpack(layout, self._read(struct.calcsize(layout))))
 

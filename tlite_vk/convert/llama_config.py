@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tlite_vk.convert.gguf_reader import GgufFile
+from tlite_vk.convert.gguf_reader import GgufFile, shown
 from tlite_vk.errors import ModelError
 
 _UNSUPPORTED = (
@@ -53,7 +53,7 @@ def read_config(gguf: GgufFile) -> LlamaConfig:
         raise ModelError(f"{gguf.path} is one part of a split model; join the parts with llama-gguf-split --merge")
     architecture = gguf.metadata.get("general.architecture")
     if architecture != "llama":
-        raise ModelError(f"{gguf.path}: architecture {architecture!r} is not supported; only 'llama' is")
+        raise ModelError(f"{gguf.path}: architecture {shown(architecture)} is not supported; only 'llama' is")
     fields = _Fields(gguf, "llama.")
     for key in _UNSUPPORTED:
         if gguf.metadata.get("llama." + key):
@@ -98,7 +98,9 @@ def _linear_factor(gguf: GgufFile, fields: _Fields) -> float:
     if kind == "none":
         return 1.0
     if kind != "linear":
-        raise ModelError(f"{gguf.path}: rope scaling {kind!r} is not supported; 'linear' and frequency factors are")
+        raise ModelError(
+            f"{gguf.path}: rope scaling {shown(kind)} is not supported; 'linear' and frequency factors are"
+        )
     return fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0)) or 1.0
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tlite_vk.cache import partial_folder
 from tlite_vk.errors import ModelError
 
 
@@ -17,23 +16,21 @@ def staged(dst: Path, src: Path, names: Sequence[str]) -> Iterator[Path]:
 
     The last name must be dst's own: an older `dst` is removed first and the new one comes last, so a reader never sees
     a model with another model's weights. Whatever ends the block otherwise (an error, Ctrl-C) leaves the folder as it
-    was. Raises ModelError if `dst` is unusable, OSError if writing fails.
+    was; what a killed process leaves, the next one that writes to that place removes.
+    Raises ModelError if `dst` is unusable, OSError if writing fails.
     """
     if dst.is_dir():
         raise ModelError(f"{dst} is a folder; name the file to write, e.g. {dst / 'model.onnx'}")
     if src.resolve() in {(dst.parent / name).resolve() for name in names}:
         raise ModelError(f"{src} would be overwritten by its own conversion; choose another output name")
     created = [folder for folder in (dst.parent, *dst.parent.parents) if not folder.exists()]
-    temporary: Path | None = None
     try:
         dst.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", suffix=".partial", dir=dst.parent))
-        yield temporary
-        _publish(temporary, dst, names)
-        created = []
+        with partial_folder(dst.parent, dst.name) as temporary:
+            yield temporary
+            _publish(temporary, dst, names)
+            created = []
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
         for folder in created:
             with contextlib.suppress(OSError):
                 folder.rmdir()

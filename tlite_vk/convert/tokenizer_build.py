@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 
-from tlite_vk.convert.gguf_reader import GgufFile
+from tlite_vk.convert.gguf_reader import GgufFile, shown
 from tlite_vk.convert.pre_tokenizers import KNOWN_STYLES, bpe_style
 from tlite_vk.errors import ModelError
 
@@ -44,7 +44,7 @@ def build_tokenizer(vocabulary: Vocabulary, gguf: GgufFile) -> tuple[Tokenizer, 
     elif kind == "llama":
         tokenizer, adds_bos = _sentence_piece(vocabulary, gguf), True
     else:
-        raise ModelError(f"{gguf.path}: tokenizer kind {kind!r} is not supported; 'gpt2' and 'llama' are")
+        raise ModelError(f"{gguf.path}: tokenizer kind {shown(kind)} is not supported; 'gpt2' and 'llama' are")
     adds_bos = bool(gguf.metadata.get("tokenizer.ggml.add_bos_token", adds_bos))
     adds_eos = bool(gguf.metadata.get("tokenizer.ggml.add_eos_token", False))
     _add_special_tokens(tokenizer, vocabulary)
@@ -57,7 +57,7 @@ def _byte_level(vocabulary: Vocabulary, gguf: GgufFile) -> tuple[Tokenizer, bool
     style = bpe_style(name)
     if style is None:
         known = ", ".join(KNOWN_STYLES)
-        raise ModelError(f"{gguf.path}: pre-tokenizer {name!r} is not supported; supported: {known}")
+        raise ModelError(f"{gguf.path}: pre-tokenizer {shown(name)} is not supported; supported: {known}")
     merges = [_pair(merge, gguf) for merge in vocabulary.merges]
     tokenizer = Tokenizer(_bpe(gguf, vocab=vocabulary.ids, merges=merges, ignore_merges=style.ignore_merges))
     tokenizer.pre_tokenizer = style.splitter
@@ -88,7 +88,7 @@ def _bpe(gguf: GgufFile, **arguments: Any) -> BPE:
 def _pair(merge: str, gguf: GgufFile) -> tuple[str, str]:
     at = merge.find(" ", 1)  # a token may begin with a space, but holds no other
     if at < 0 or at + 1 == len(merge):
-        raise ModelError(f"{gguf.path}: the tokenizer's merge {merge!r} is not two tokens")
+        raise ModelError(f"{gguf.path}: the tokenizer's merge {shown(merge)} is not two tokens")
     return merge[:at], merge[at + 1 :]
 
 

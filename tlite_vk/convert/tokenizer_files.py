@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tlite_vk.convert.gguf_reader import GgufFile
+from tlite_vk.convert.gguf_reader import GgufFile, shown
 from tlite_vk.convert.llama_config import LlamaConfig
 from tlite_vk.convert.tokenizer_build import Vocabulary, build_tokenizer
 from tlite_vk.errors import ModelError
@@ -69,7 +69,7 @@ def _token_id(gguf: GgufFile, key: str, count: int) -> int | None:
     if value is None or value == 0xFFFFFFFF:  # llama.cpp's "no such token"
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise ModelError(f"{gguf.path}: 'tokenizer.ggml.{key}' is {value!r}, outside the vocabulary of {count}")
+        raise ModelError(f"{gguf.path}: 'tokenizer.ggml.{key}' is {shown(value)}, outside the vocabulary of {count}")
     return value
 
 

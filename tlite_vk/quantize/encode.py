@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tlite_vk.convert.quantized_nodes import Level, QuantizedLayout
 from tlite_vk.convert.weight_forms import pack_nibbles
 from tlite_vk.errors import ModelError
+from tlite_vk.graph.budget import check
 
 from . import fit
 from .choice import Choice, Format, Method, Options
@@ -47,6 +48,7 @@ def blocks(name: str, matrix: Array, choice: Choice, options: Options) -> Iterat
     Raises ModelError for weights that are not finite, or too large for fp16 steps.
     """
     step = max(2, BLOCK // matrix.shape[1] // 2 * 2)
+    check(40 * step * matrix.shape[1], f"the weight {name!r}")
     for first in range(0, matrix.shape[0], step):
         rows = np.ascontiguousarray(matrix[first : first + step]).astype(np.float32)
         largest = float(np.abs(rows).max(initial=0.0))

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from tlite_vk.errors import ModelError
+from tlite_vk.graph.budget import take
 from tlite_vk.graph.external import ExternalFiles, tensor_bytes
+from tlite_vk.graph.local_functions import inline_functions
+from tlite_vk.graph.onnx_text import check_text
 from tlite_vk.graph.ops.dtypes import bits, from_onnx, numpy_dtype
 
 from .opset import raise_opset, subgraphs
@@ -28,7 +30,7 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.proto = raise_opset(_inlined(_read(path)), path)
+        self.proto = raise_opset(inline_functions(_read(path), path), path)
         self._files = ExternalFiles(path)
         _hoist_constants(self.proto.graph)
         self.tensors: dict[str, TensorProto] = {t.name: t for t in self.proto.graph.initializer}
@@ -83,17 +85,15 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
     if path.stat().st_size > MAX_FILE:
         raise ModelError(f"{path} is larger than a protobuf can be (2 GiB); save the model with external data")
+    take(2 * path.stat().st_size, str(path))  # as it is, and parsed
     try:
         proto = onnx.load_model(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise ModelError(f"{path} is not an ONNX file, or it is truncated") from error
+    check_text(proto, path)
     if not proto.graph.node:
         raise ModelError(f"{path} is not an ONNX file (it holds no graph)")
     return proto
-
-
-def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    return onnx.inliner.inline_local_functions(proto) if proto.functions else proto
 
 
 def _listed(tensor: TensorProto, path: Path) -> bytes:

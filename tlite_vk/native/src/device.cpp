@@ -1,5 +1,6 @@
 #include "device.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "errors.hpp"
@@ -19,6 +20,7 @@ Device::Device(int64_t index, const DeviceOptions& options)
     info_ = lowered(describe(*instance_, *physical_, index, features), options.profile);
     features.leave_out(info_.features);
     memory_ = physical_->getMemoryProperties();
+    memory_limit_ = options.memory_limit;
     family_ = compute_family(*physical_);
     shares_memory_ = !options.staging && (info_.type == "cpu" || info_.type == "integrated");
     create(features, options.low_priority);
@@ -77,15 +79,9 @@ uint32_t Device::memory_type(uint32_t allowed, Placement placement) const {
 }
 
 vk::DeviceMemory Device::allocate_memory(const vk::MemoryRequirements& needs, uint32_t type) {
-    const uint64_t heap = memory_.memoryHeaps[memory_.memoryTypes[type].heapIndex].size;
-    const char* why = nullptr;
-    if (needs.size > heap) {
-        why = "more than its memory";
-    } else if (needs.size > limit("max_allocation_size")) {
-        why = "more than it allocates at once";
-    } else if (allocations_ >= limit("max_allocation_count")) {
-        why = "too many buffers";
-    } else {
+    const uint32_t heap = memory_.memoryTypes[type].heapIndex;
+    const char* why = reserve(needs.size, heap);
+    if (!why) {
         try {
             return logical_->allocateMemory({needs.size, type});
         } catch (const vk::OutOfDeviceMemoryError&) {
@@ -93,12 +89,41 @@ vk::DeviceMemory Device::allocate_memory(const vk::MemoryRequirements& needs, ui
         } catch (const vk::OutOfHostMemoryError&) {
             why = "out of host memory";
         }
+        unreserve(needs.size, heap);
     }
+    std::ostringstream limited;
+    if (memory_limit_) limited << ", the limit is " << memory_limit_ << " (--max-memory)";
     fail(info_.name, ": cannot allocate ", needs.size, " bytes (", why, "); ", used_.load(),
-         " bytes are in use and the heap has ", heap, "; use a smaller model, context or chunk");
+         " bytes are in use and the heap has ", memory_.memoryHeaps[heap].size, limited.str(),
+         "; use a smaller model, context or chunk");
+}
+
+/// Enters an allocation into the account before it is made, so that no two threads take the same rest; or says why not.
+const char* Device::reserve(uint64_t bytes, uint32_t heap) {
+    std::lock_guard<std::mutex> lock(account_mutex_);
+    const uint64_t limited = memory_limit_;
+    if (bytes > memory_.memoryHeaps[heap].size) return "more than its memory";
+    if (bytes > limit("max_allocation_size")) return "more than it allocates at once";
+    if (bytes > memory_.memoryHeaps[heap].size - std::min(heap_used_[heap], memory_.memoryHeaps[heap].size))
+        return "more than is left of its memory";
+    if (limited && (used_ > limited || bytes > limited - used_)) return "more than the memory limit allows";
+    if (allocations_ >= limit("max_allocation_count")) return "too many buffers";
+    ++allocations_;
+    heap_used_[heap] += bytes;
+    used_ += bytes;
+    if (used_ > peak_) peak_ = used_.load();
+    return nullptr;
+}
+
+void Device::unreserve(uint64_t bytes, uint32_t heap) noexcept {
+    std::lock_guard<std::mutex> lock(account_mutex_);
+    --allocations_;
+    heap_used_[heap] -= bytes;
+    used_ -= bytes;
 }
 
 Allocation Device::allocate(uint64_t size, Placement placement) {
+    check_alive();
     if (size == 0) fail("a buffer needs at least one byte");
     if (size > limit("max_buffer_size"))
         fail(info_.name, ": a buffer of ", size, " bytes is over the device's limit of ", limit("max_buffer_size"),
@@ -115,19 +140,17 @@ Allocation Device::allocate(uint64_t size, Placement placement) {
         const uint32_t type = memory_type(needs.memoryTypeBits, placement);
         made.memory = allocate_memory(needs, type);
         made.reserved = needs.size;
+        made.heap = memory_.memoryTypes[type].heapIndex;
         logical_->bindBufferMemory(made.buffer, made.memory, 0);
         if (memory_.memoryTypes[type].propertyFlags & vk::MemoryPropertyFlagBits::eHostVisible)
             if (placement == Placement::host || shares_memory_)
                 made.mapped = logical_->mapMemory(made.memory, 0, VK_WHOLE_SIZE);
     } catch (...) {
         if (made.memory) logical_->free(made.memory);
+        if (made.reserved) unreserve(made.reserved, made.heap);
         logical_->destroy(made.buffer);
         throw;
     }
-    std::lock_guard<std::mutex> lock(account_mutex_);
-    ++allocations_;
-    used_ += made.reserved;
-    if (used_ > peak_) peak_ = used_.load();
     return made;
 }
 
@@ -135,17 +158,45 @@ void Device::release(Allocation& allocation) noexcept {
     if (!allocation.buffer) return;
     logical_->destroy(allocation.buffer);
     logical_->free(allocation.memory);
-    std::lock_guard<std::mutex> lock(account_mutex_);
-    --allocations_;
-    used_ -= allocation.reserved;
+    unreserve(allocation.reserved, allocation.heap);
     allocation = {};
 }
 
+void Device::check_alive() const {
+    if (lost_) fail(info_.name, " was lost; close what was made from it and open it again");
+}
+
+void Device::fail_after(uint64_t submissions, bool waiting) {
+    lost_while_waiting_ = waiting;
+    submissions_left_ = static_cast<int64_t>(std::min<uint64_t>(submissions, INT64_MAX));
+}
+
 void Device::submit(const std::vector<vk::CommandBuffer>& commands, vk::Fence fence) {
+    check_alive();
     logical_->resetFences(fence);
     vk::SubmitInfo info({}, {}, commands);
     std::lock_guard<std::mutex> lock(queue_mutex_);
-    queue_->submit(info, fence);
+    const bool injected = submissions_left_ >= 0 && submissions_left_-- == 0;
+    try {
+        if (injected && !lost_while_waiting_) throw vk::DeviceLostError("injected for a test");
+        queue_->submit(info, fence);
+    } catch (const vk::DeviceLostError&) {
+        lost_ = true;
+        throw;
+    }
+    if (injected) lost_ = true; // what was submitted runs to its end, which nobody may rely on
+}
+
+bool Device::wait(vk::Fence fence, uint64_t nanoseconds) {
+    try {
+        const auto result = logical_->waitForFences(fence, VK_TRUE, nanoseconds);
+        if (result == vk::Result::eTimeout) return false;
+        if (lost_) throw vk::DeviceLostError("lost before");
+        return true;
+    } catch (const vk::DeviceLostError&) {
+        lost_ = true;
+        throw;
+    }
 }
 
 Staging& Device::staging() {

@@ -1,5 +1,6 @@
 // An opened device: queue, pipeline cache, and the account of its memory. Everything made from it shares its ownership.
 #pragma once
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,7 @@ struct Allocation {
     void* mapped = nullptr;
     uint64_t size = 0;     ///< bytes asked for
     uint64_t reserved = 0; ///< bytes the driver takes for it
+    uint32_t heap = 0;     ///< where they lie
 };
 
 enum class Placement {
@@ -31,6 +33,7 @@ struct DeviceOptions {
     bool validation = false;  ///< the Khronos layer with synchronization checks
     bool staging = false;     ///< never map device memory, even where the host shares it
     Profile profile;          ///< what to believe of the device instead, where that is less
+    uint64_t memory_limit = 0; ///< most bytes of all buffers together; 0: what the heaps hold
 };
 
 class Device : public std::enable_shared_from_this<Device> {
@@ -60,6 +63,17 @@ class Device : public std::enable_shared_from_this<Device> {
     void release(Allocation& allocation) noexcept;
     uint64_t memory_used() const { return used_; }
     uint64_t memory_peak() const { return peak_; }
+    uint64_t memory_limit() const { return memory_limit_; }
+    void limit_memory(uint64_t bytes) { memory_limit_ = bytes; }
+
+    /// Throws DeviceError if the device was lost: from then on nothing that it holds is to be trusted.
+    void check_alive() const;
+    bool lost() const { return lost_; }
+    void set_lost() { lost_ = true; }
+    /// Waits for a fence; false when the time is up. Throws vk::DeviceLostError, and the device is lost from then on.
+    bool wait(vk::Fence fence, uint64_t nanoseconds);
+    /// For tests: the device is lost at the submission that follows `submissions` more, or, with `waiting`, at its end.
+    void fail_after(uint64_t submissions, bool waiting);
 
     /// Submits the command buffers in order; the fence is reset first. Any thread may call it.
     void submit(const std::vector<vk::CommandBuffer>& commands, vk::Fence fence);
@@ -74,6 +88,8 @@ class Device : public std::enable_shared_from_this<Device> {
     void create(const Features& features, bool low_priority);
     uint32_t memory_type(uint32_t allowed, Placement placement) const;
     vk::DeviceMemory allocate_memory(const vk::MemoryRequirements& needs, uint32_t type);
+    const char* reserve(uint64_t bytes, uint32_t heap);
+    void unreserve(uint64_t bytes, uint32_t heap) noexcept;
 
     std::shared_ptr<Instance> instance_;
     std::shared_ptr<vk::PhysicalDevice> physical_;
@@ -86,7 +102,12 @@ class Device : public std::enable_shared_from_this<Device> {
     vk::PipelineCache cache_;
     std::mutex queue_mutex_, staging_mutex_, account_mutex_;
     std::unique_ptr<Staging> staging_;
-    std::atomic<uint64_t> used_{0}, peak_{0}, allocations_{0};
+    std::atomic<uint64_t> used_{0}, peak_{0}, memory_limit_{0};
+    std::array<uint64_t, VK_MAX_MEMORY_HEAPS> heap_used_{};
+    uint64_t allocations_ = 0;
+    std::atomic<bool> lost_{false};
+    std::atomic<int64_t> submissions_left_{-1}; // until an injected loss; none where negative
+    bool lost_while_waiting_ = false;
 };
 
 } // namespace tlite

@@ -25,6 +25,7 @@ void Buffer::check(uint64_t offset, uint64_t bytes, const char* what) const {
 
 void Buffer::write(const void* source, uint64_t bytes, uint64_t offset) {
     check(offset, bytes, "a write");
+    device_->check_alive();
     if (mapped())
         std::memcpy(mapped() + offset, source, bytes);
     else
@@ -33,6 +34,7 @@ void Buffer::write(const void* source, uint64_t bytes, uint64_t offset) {
 
 void Buffer::read(void* target, uint64_t bytes, uint64_t offset) {
     check(offset, bytes, "a read");
+    device_->check_alive();
     if (mapped())
         std::memcpy(target, mapped() + offset, bytes);
     else
@@ -69,8 +71,7 @@ void Staging::copy(vk::Buffer from, vk::Buffer to, vk::BufferCopy region) {
     record_global_barrier(commands_);
     commands_.end();
     device_.submit({commands_}, fence_);
-    if (device_->waitForFences(fence_, VK_TRUE, UINT64_MAX) != vk::Result::eSuccess)
-        fail("a copy to or from the device did not end");
+    if (!device_.wait(fence_, UINT64_MAX)) fail("a copy to or from the device did not end");
 }
 
 void Staging::write(vk::Buffer target, const void* source, uint64_t bytes, uint64_t offset) {

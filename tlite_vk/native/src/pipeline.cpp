@@ -50,6 +50,7 @@ Pipeline::Pipeline(std::shared_ptr<Device> device, const std::vector<uint32_t>& 
                    const std::vector<std::string>& bindings, const PipelineOptions& options)
     : device_(std::move(device)), push_bytes_(options.push_bytes) {
     for (const auto& name : bindings) bindings_.push_back(Binding::parse(name));
+    device_->check_alive();
     check(options);
     check_shader(read_facts(spirv, options.specialization));
     try {

@@ -57,6 +57,7 @@ void read_into(const Handle<Buffer>& buffer, nb::handle target, uint64_t offset)
 
 /// A view that keeps the memory alive by itself, whatever happens to the handle.
 std::optional<Bytes> mapped(const Handle<Buffer>& buffer) {
+    buffer->device().check_alive();
     auto* kept = new std::shared_ptr<Buffer>(buffer.shared());
     nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::shared_ptr<Buffer>*>(p); });
     if (!(*kept)->mapped()) return std::nullopt;

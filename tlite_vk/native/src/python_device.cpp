@@ -22,8 +22,9 @@ Profile profile(std::map<std::string, uint64_t> limits, std::map<std::string, bo
             integrated};
 }
 
-Handle<Device> open(int64_t index, bool low_priority, bool validation, bool staging, const Profile* profile) {
-    const DeviceOptions options{low_priority, validation, staging, profile ? *profile : Profile{}};
+Handle<Device> open(int64_t index, bool low_priority, bool validation, bool staging, const Profile* profile,
+                    uint64_t memory_limit) {
+    const DeviceOptions options{low_priority, validation, staging, profile ? *profile : Profile{}, memory_limit};
     nb::gil_scoped_release release;
     return {std::make_shared<Device>(index, options)};
 }
@@ -110,6 +111,18 @@ void bind_device(nb::module_& m) {
             "memory_used", [](const Handle<Device>& d) { return d->memory_used(); }, "bytes allocated now")
         .def_prop_ro(
             "memory_peak", [](const Handle<Device>& d) { return d->memory_peak(); }, "most bytes ever allocated")
+        .def_prop_rw(
+            "memory_limit", [](const Handle<Device>& d) { return d->memory_limit(); },
+            [](const Handle<Device>& d, uint64_t bytes) { d->limit_memory(bytes); },
+            "most bytes of all buffers together; 0: what the heaps hold")
+        .def_prop_ro(
+            "lost", [](const Handle<Device>& d) { return d->lost(); },
+            "whether the driver gave it up; all that is left to do is to close it and open it again")
+        .def(
+            "fail_after",
+            [](const Handle<Device>& d, uint64_t submissions, bool waiting) { d->fail_after(submissions, waiting); },
+            "submissions"_a, "waiting"_a = false,
+            "For tests: the device is lost at the submission after so many more, or (waiting) when that has ended.")
         .def("buffer", &buffer, "nbytes"_a, "host"_a = false,
              "Memory of the device, or of the host (mapped, cached). Its content is undefined at first.")
         .def("pipeline", &pipeline, "spirv"_a, "bindings"_a, nb::kw_only(), "specialization"_a = nb::tuple(),
@@ -146,13 +159,13 @@ void bind_device(nb::module_& m) {
     m.def("list_devices", &list_devices,
           "Every device of every installed driver. DeviceError without loader, driver or device.");
     m.def("open", &open, "index"_a = 0, nb::kw_only(), "low_priority"_a = true, "validation"_a = false,
-          "staging"_a = false, "profile"_a = nb::none(),
+          "staging"_a = false, "profile"_a = nb::none(), "memory_limit"_a = 0,
           "Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for "
           "where\n"
           "offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device "
           "memory,\n"
           "even where the host shares it, as on a discrete GPU. profile lowers what the device offers, and is held to:\n"
-          "what asks for more is refused.");
+          "what asks for more is refused. memory_limit: most bytes of all buffers together; 0: what the heaps hold.");
     m.def("priority_extension", &asked_for, "extensions"_a, "low_priority"_a = true,
           "Through which of a device's extensions open() asks for a low priority; None: it does not ask.");
 }

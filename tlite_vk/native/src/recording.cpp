@@ -81,6 +81,7 @@ vk::DescriptorSet DescriptorSets::make(const Pipeline& pipeline, const std::vect
 
 Recording::Recording(std::shared_ptr<Device> device) : device_(std::move(device)), sets_(*device_) {
     auto& d = *device_;
+    d.check_alive();
     sequence_ = std::make_shared<kp::Sequence>(d.shared_physical(), d.shared_logical(), d.shared_queue(), d.family());
     if (!sequence_->isInit()) fail("no command buffer could be made");
     fence_ = d->createFence({});
@@ -212,7 +213,7 @@ void Recording::end() {
 void Recording::submit(uint32_t repeat) {
     if (state_ == State::recording) fail("end() the recording before submitting it");
     if (state_ == State::pending) fail("the recording was submitted already; wait() for it first");
-    if (state_ == State::lost) fail("the device was lost while it ran this recording; open the device again");
+    device_->check_alive();
     if (repeat == 0 || repeat > kMaxRepeat)
         fail("a recording is submitted 1 to ", kMaxRepeat, " times at once, not ", repeat);
     device_->submit(std::vector<vk::CommandBuffer>(repeat, commands_), fence_);
@@ -228,9 +229,10 @@ bool Recording::wait(uint64_t limit) {
             const auto until = steady_clock::now() + nanoseconds(std::min(limit, kWatch));
             while ((*device_)->getFenceStatus(fence_) == vk::Result::eNotReady && steady_clock::now() < until) {}
         }
-        if ((*device_)->waitForFences(fence_, VK_TRUE, limit) == vk::Result::eTimeout) return false;
+        if (!device_->wait(fence_, limit)) return false;
     } catch (const vk::SystemError&) {
         state_ = State::lost;
+        device_->set_lost();
         throw;
     }
     state_ = State::ready;
@@ -238,6 +240,7 @@ bool Recording::wait(uint64_t limit) {
 }
 
 std::vector<double> Recording::seconds() const {
+    device_->check_alive();
     if (pending() || !submitted_) fail("timestamps are there after submit() and wait()");
     const uint64_t bits = device_->limit("timestamp_valid_bits");
     const uint64_t mask = bits >= 64 ? ~0ull : (1ull << bits) - 1;

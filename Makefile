@@ -4,7 +4,8 @@
 # More: `make wheel` makes dist/*.whl, `make docs` the site in build/site; for developers
 #   make bench-ci   compare speed with the commit before
 #   make validate   all tests under the Khronos validation layer, on both drivers
-#   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched
+#   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched; each reader fuzzed an hour
+#   make fuzz       fuzz the readers of files, SECONDS each
 # What they fetch and build is kept in .venv, build and .cache; `make clean` removes it.
 
 export TLITE_VK_CACHE := $(CURDIR)/.cache
@@ -13,9 +14,11 @@ FOLDER := .cache/models/smollm2-135m
 GGUF := $(FOLDER)/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL := $(FOLDER)/model.onnx
 BENCH_CI = $(BIN)/python tools/bench_commits.py --model $(MODEL) --prompt 64 --gen 8 --rounds 7 --out build/bench-ci.json
+SECONDS ?= 60
+FUZZ = $(BIN)/python tools/fuzz.py all --seconds $(SECONDS)
 QUESTION := What is the capital of France?
 
-.PHONY: demo test validate soak wheel docs bench-ci clean setup setup-test
+.PHONY: demo test validate fuzz soak wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -32,6 +35,7 @@ test: setup-test $(MODEL)
 	$(BENCH_CI)
 	TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest --every 8 tests/kernels tests/e2e/test_tiny_llama.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	$(FUZZ)
 
 # HEAD beside its parent, in turns, as JSON; no figure makes it fail.
 bench-ci: setup-test $(MODEL)
@@ -43,6 +47,10 @@ validate: setup-test $(MODEL)
 
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s
+	$(MAKE) fuzz SECONDS=3600
+
+fuzz: setup-test
+	$(FUZZ)
 
 docs: setup-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
@@ -65,4 +73,4 @@ $(GGUF): | $(if $(filter test validate,$(MAKECMDGOALS)),setup-test,setup)
 	$(BIN)/tlite-vk fetch smollm2-135m
 
 clean:
-	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS, FOUND = ROOT / "tests" / "fuzz" / "corpus", ROOT / ".fuzz"
 HANG = 60  # seconds of one input; times differ between machines
-NAMES = ("onnx", "gguf", "tokenizer", "caches", "shapes", "graphs")
+NAMES = ("onnx", "gguf", "tokenizer", "caches", "compiled", "shapes", "graphs")
 
 
 def main() -> int:

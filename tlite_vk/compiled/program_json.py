@@ -100,7 +100,8 @@ def from_json(
     try:
         return _Reader(json.loads(text), section, module).program()
     except _MALFORMED as error:
-        raise ModelError(f"{what} holds a program that is malformed ({error}); compile the model again") from error
+        why = " ".join(str(error).split())[:100]
+        raise ModelError(f"{what} holds a program that is malformed ({why}); compile the model again") from error
 
 
 class _Reader:

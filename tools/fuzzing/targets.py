@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from tlite_vk import cache, compiler
+from tlite_vk.compiled import program_json
+from tlite_vk.compiled.reader import CompiledFile
 from tlite_vk.convert import convert
 from tlite_vk.graph import dimtext, shape
 from tlite_vk.graph.infer import infer
 from tlite_vk.graph.onnx_load import load_model
 from tlite_vk.graph.pipeline import optimize
+from tlite_vk.stored import Section
 from tlite_vk.tokenizer import TOKENIZER_FILES, Tokenizer
 
 from . import structure
@@ -72,6 +76,21 @@ def caches(data: bytes, folder: Path) -> None:
     file.unlink()
 
 
+def compiled(data: bytes, folder: Path) -> None:
+    """A compiled file; or, where the bytes begin as JSON, the program in one, with 4096 bytes for each section."""
+    if data[:1] == b"{":
+        zeros = bytes(4096)
+        section = Section(str(folder / "model.tlvk"), "weights/0000", memoryview(zeros), zlib.crc32(zeros))
+        program_json.from_json(data, lambda name: section, lambda name: b"")
+        return
+    (folder / "model.tlvk").write_bytes(data)
+    file = CompiledFile(folder / "model.tlvk")
+    for number in range(len(file.targets)):
+        file.programs(number)
+    file.texts("tokenizer/")
+    file.check_all()
+
+
 def shapes(data: bytes, folder: Path) -> None:
     """Texts of dimensions, one a line: parsed, printed, compared. What is proved of them holds for some lengths."""
     lines = data.decode("utf-8", "replace").split("\n")[:4]
@@ -89,6 +108,7 @@ TARGETS: dict[str, Target] = {
     "gguf": gguf,
     "tokenizer": tokenizer,
     "caches": caches,
+    "compiled": compiled,
     "shapes": shapes,
     "graphs": structure.graphs,
 }

@@ -44,13 +44,13 @@ def test_functions_that_multiply() -> None:
     assert len(from_proto(functions(5)).nodes) == 32
     with pytest.raises(GraphError, match=r"its functions, written out, have \d+ nodes; up to 1048576 are supported"):
         from_proto(functions(40))
-    with pytest.raises(GraphError, match="its function 'f[0-9]' calls itself"):
+    with pytest.raises(GraphError, match=r"its function 'f[0-9]' calls itself"):
         from_proto(functions(5, cycle=True))
     with pytest.raises(GraphError, match=f"nested more than {local_functions.MAX_DEPTH} deep"):
         from_proto(functions(200, calls=1))
     with (
         budget.limited(20_000),
-        pytest.raises(GraphError, match="with its functions written out needs .* --max-memory"),
+        pytest.raises(GraphError, match=r"with its functions written out needs .* bytes"),
     ):
         from_proto(functions(10))
 
@@ -72,7 +72,7 @@ def test_constants_that_add_up() -> None:
     nodes = [helper.make_node("Tile", ["w", f"s{i}"], [f"t{i}"], name=f"tile{i}") for i in range(12)]
     nodes += [helper.make_node("Add", ["x", f"t{i}"], [f"y{i}"]) for i in range(12)]
     nodes.append(helper.make_node("Sum", [f"y{i}" for i in range(12)], ["y"]))
-    sizes = [helper.make_tensor(f"s{i}", TensorProto.INT64, [1], [1_000_000 + i]) for i in range(12)]
+    sizes = [helper.make_tensor(f"s{i}", TensorProto.INT64, [1], [1_000_000]) for i in range(12)]
     proto = model(nodes, [tensor([1], data=b"\0\0\0\0"), *sizes], shape=[1])
     with budget.limited(10_000_000), pytest.raises(GraphError, match="whose inputs are constants, needs 4000"):
         optimize(from_proto(proto), generate=False)
@@ -89,7 +89,7 @@ def gguf(count: int, length: int) -> bytes:
 
 def test_a_header_that_unpacks_to_much(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(gguf(4, 1 << 20))
-    with budget.limited(100 << 20), pytest.raises(GraphError, match="the header of .* needs"):
+    with budget.limited(100 << 20), pytest.raises(GraphError, match=r"the header of .* needs"):
         convert(tmp_path / "model.gguf", tmp_path / "out.onnx")
     with pytest.raises(ModelError, match="architecture None"):
         convert(tmp_path / "model.gguf", tmp_path / "out.onnx")

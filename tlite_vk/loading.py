@@ -63,7 +63,8 @@ def load(
     with limited(max_memory):
         return _load(
             _model_file(Path(model)), device, precision, scoring,
-            context=context, shorten=shorten, window=window, chunk=chunk, submission_ms=submission_ms, progress=progress,
+            context=context, shorten=shorten, window=window, chunk=chunk, submission_ms=submission_ms,
+            progress=progress,
         )  # fmt: skip
 
 

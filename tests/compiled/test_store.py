@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ import tlite_vk
 from tlite_vk.compiled import store
 from tlite_vk.device import Device
 from tlite_vk.errors import InputError
+from tlite_vk.program import Program
 
 IDS = [9, 8, 7, 200, 100, 11]
 Start = Callable[..., tuple[list[int], bool]]
@@ -43,7 +45,12 @@ def start(device: Device, monkeypatch: pytest.MonkeyPatch) -> Start:
 
     calls: list[object] = []
     real = compiler.compile_model
-    monkeypatch.setattr(compiler, "compile_model", lambda *a, **k: (calls.append(a), real(*a, **k))[1])
+
+    def counted(*arguments: Any, **options: Any) -> Program:
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(compiler, "compile_model", counted)
 
     def started(path: Path, **options: object) -> tuple[list[int], bool]:
         calls.clear()

@@ -134,7 +134,7 @@ class _Reader:
         )
 
     def expression(self, number: Any) -> Expression:
-        return _at(self.expressions, number)
+        return self.expressions[_count(number)]
 
     def _window(self, given: Any) -> Window:
         buffer, offset, size, access = given

@@ -51,7 +51,7 @@ class SectionWriter:
         found = [{plan.name: _stored(plan) for plan in program.weights} for program in programs]
         wanted = {key: whole for program in found for key, whole, _ in program.values()}
         for key, data in _filled(wanted):
-            self._names[key] = self._add(hashlib.sha256(data).digest() if len(found) > 1 else key.encode(), data)
+            self._names[key] = self._add(hashlib.sha256(data.data).digest() if len(found) > 1 else key.encode(), data)
         return [{name: Place(self._names[key], part) for name, (key, _, part) in program.items()} for program in found]
 
     def _add(self, digest: bytes, data: Bytes) -> str:

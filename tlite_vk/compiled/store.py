@@ -114,7 +114,7 @@ def keep(name: str, model: Path, target: Target, program: Program) -> CompiledFi
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _make_room(size):
             return None
-        about = {"facts": {}, "stop_ids": None, "model": str(model.resolve())}
+        about: dict[str, Any] = {"facts": {}, "stop_ids": None, "model": str(model.resolve())}
         files = _states(model, model_facts(model)[1])
         with replacing(path) as file:
             write(file, [target], [program], {**about, "files": files}, {})

@@ -6,7 +6,7 @@ fits is the one that uses most of the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -117,18 +117,20 @@ def to_json(target: Target) -> dict[str, Any]:
     return asdict(target)
 
 
-def from_json(data: Mapping[str, Any]) -> Target:
+def from_json(data: Any) -> Target:
     """Raises ModelError for anything that is no target."""
     kinds = {"bool": bool, "int": int, "str": str}
     known = {f.name: kinds[str(f.type)] for f in fields(Target)}
     if not isinstance(data, dict) or data.keys() - known.keys():
         raise ModelError("a compiled file for a target that this tlite-vk does not know; compile the model again")
-    if any(
-        type(value) is not known[name] or (value is not True and value < 0)
+    least = {"alignment": 1, "lanes": 1}
+    wrong = [
+        name
         for name, value in data.items()
-        if name != "name"
-    ):
-        raise ModelError("a compiled file whose target is malformed; compile the model again")
+        if type(value) is not known[name] or (isinstance(value, int) and value < least.get(name, 0))
+    ]
+    if wrong:
+        raise ModelError(f"a compiled file whose target has a malformed {wrong[0]}; compile the model again")
     try:
         return Target(**data)
     except TypeError as error:

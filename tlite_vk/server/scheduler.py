@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from tlite_vk.conversation import Conversation
@@ -43,6 +44,8 @@ class Scheduler:
         assert model.tokenizer is not None
         self._tokenizer, self._metrics, self._bound = model.tokenizer, metrics, waiting
         self._pool = Pool(model, parallel)
+        self._alone = ExitStack()
+        self._alone.enter_context(self._pool.conversations[0].alone())
         self._parallel = parallel
         self._queue: deque[Job] = deque()
         self._running: list[_Running] = []
@@ -78,6 +81,7 @@ class Scheduler:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
+        self._alone.close()
         self._pool.close()
 
     def _tell(self) -> None:
@@ -85,12 +89,11 @@ class Scheduler:
         self._metrics.running.set(len(self._running))
 
     def _work(self) -> None:
-        with self._pool.conversations[0].alone():
-            while self._wait():
-                self._admit()
-                for running in list(self._running):
-                    self._turn(running)
-                self._tell()
+        while self._wait():
+            self._admit()
+            for running in list(self._running):
+                self._turn(running)
+            self._tell()
         for job in [*self._queue, *(r.job for r in self._running)]:
             job.emit(Failed(ApiError(503, "the server is stopping", kind="server_error")))
 

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from tlite_vk import kernels  # noqa: F401  (registers the kernels)
 from tlite_vk.binding import Buffers, Pipelines, record
 from tlite_vk.book import Book
 from tlite_vk.device import Device, open_device

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.conftest import OpenDriver
@@ -160,7 +161,8 @@ def test_a_pipeline_cache_that_changed_never_reaches_the_driver(
     }  # fmt: skip
     file.write_bytes(changed[damage])
     seen: list[bytes] = []
-    real = devices._kompute.open
+    binding: Any = vars(devices)["_kompute"]
+    real = binding.open
 
     class Watched:
         def __init__(self, opened: Device) -> None:
@@ -171,7 +173,7 @@ def test_a_pipeline_cache_that_changed_never_reaches_the_driver(
             return self.opened.load_pipeline_cache(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(devices._kompute, "open", lambda *a, **k: Watched(real(*a, **k)))
+        patch.setattr(binding, "open", lambda *a, **k: Watched(real(*a, **k)))
         open_driver(main_driver)
         assert seen == []
         file.write_bytes(whole)
@@ -231,7 +233,7 @@ def test_an_output_that_does_not_fit(
         "dump": ["compile", model, "--dump", out],
         "svg": ["compile", model, "--svg", out / "kept"],
         "trace": ["profile", tiny, "--prompt", 4, "--repeat", 1, "--trace", out / "kept"],
-    }[command]  # type: ignore[assignment]
+    }[command]
     done = run(arguments, lavapipe_file, tmp_path / "cache", small_files)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done
     assert "File too large" in done.stderr and "Traceback" not in done.stderr

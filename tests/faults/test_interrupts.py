@@ -160,9 +160,9 @@ def test_an_exception_in_the_consumer(model: Model, fresh: Device) -> None:
     wanted = answer(model)
     list(model.generate_tokens(PROMPT, max_tokens=2, temperature=1.0))  # sampling has a buffer of its own
     used = fresh.memory_used
-    for sampling in ({}, {"temperature": 1.0, "seed": 1}):
+    for temperature in (0.0, 1.0):
         with pytest.raises(ConsumerError):
-            for _ in model.generate("a" * 20, max_tokens=COUNT, **sampling):
+            for _ in model.generate("a" * 20, max_tokens=COUNT, temperature=temperature, seed=1):
                 raise ConsumerError
         assert answer(model) == wanted and fresh.memory_used == used
 

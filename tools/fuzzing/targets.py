@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from tlite_vk import cache, compiler
 from tlite_vk.compiled import program_json
 from tlite_vk.compiled.reader import CompiledFile
@@ -80,7 +82,7 @@ def compiled(data: bytes, folder: Path) -> None:
     """A compiled file; or, where the bytes begin as JSON, the program in one, with 4096 bytes for each section."""
     if data[:1] == b"{":
         zeros = bytes(4096)
-        section = Section(str(folder / "model.tlvk"), "weights/0000", memoryview(zeros), zlib.crc32(zeros))
+        section = Section(str(folder / "model.tlvk"), "weights/0000", np.frombuffer(zeros, np.uint8), zlib.crc32(zeros))
         program_json.from_json(data, lambda name: section, lambda name: b"")
         return
     (folder / "model.tlvk").write_bytes(data)

@@ -171,7 +171,7 @@ def _thinned(items: list[pytest.Item], every: int) -> list[pytest.Item]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a driver by the fixtures it asks for."""
-    items[:] = _thinned(items, config.getoption("--every"))
+    items[:] = _thinned(items, int(config.getoption("--every") or 1))
     wanted = {"device", "swiftshader", "any_device", "open_driver", "lavapipe_file"}
     for item in items:
         if isinstance(item, pytest.Function) and wanted & set(item.fixturenames):

@@ -94,7 +94,7 @@ def _instrument() -> None:
         for owner in (module, *classes):
             for function in vars(owner).values():
                 if inspect.isfunction(function) and function.__module__ == name:
-                    atheris.instrument_func(function)
+                    atheris.instrument_func(function)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _fuzz(name: str, seconds: int) -> None:

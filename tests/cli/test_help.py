@@ -103,7 +103,11 @@ def test_unexpected_errors_are_one_line_unless_asked(cli: Cli, monkeypatch: pyte
         (DeviceError("lost\nthe device"), 2, "error: lost the device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (MemoryError(), 2, "error: not enough memory; close other programs or choose a smaller model or --context\n"),
-        (PermissionError(13, "Permission denied", "/a/b"), 2, "error: cannot use /a/b: Permission denied\n"),
+        (
+            PermissionError(13, "Permission denied", "/a/b"),
+            2,
+            "error: cannot use /a/b: Permission denied; check the path and its permissions, or choose another\n",
+        ),
         (OSError(28, "No space left on device"), 2, "error: cannot write the output: no space left; free some\n"),
     ],
 )

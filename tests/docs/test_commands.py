@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tlite_vk.cli import main
+from tlite_vk.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,7 +106,7 @@ def test_every_tool_has_help(tool: str) -> None:
 def test_options_named_in_the_text_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`--precision fp32` on its own belongs to some command of ours."""
     every = set(OPTION.findall("".join(help_of_tool(f"tools/{p.name}") for p in (ROOT / "tools").glob("*.py"))))
-    for name in ("info", "fetch", "convert", "quantize", "run", "bench", "ablate", "profile", "eval", "compile"):
+    for name in (command.name for command in app.registered_commands if command.name):
         every |= set(OPTION.findall(help_of(("tlite-vk", name, ()), capsys, monkeypatch)))
     for page in PAGES:
         for text in re.findall(r"`(--[^`\n]+)`", FENCE.sub("", page.read_text(encoding="utf-8"))):

@@ -44,7 +44,8 @@ class Running:
         self.url, self.settings = f"http://127.0.0.1:{port}", settings
 
     def client(self, **more: Any) -> OpenAI:
-        return OpenAI(**({"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0, "timeout": 60} | more))
+        options: dict[str, Any] = {"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0, "timeout": 60}
+        return OpenAI(**(options | more))
 
 
 @contextmanager

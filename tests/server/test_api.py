@@ -80,7 +80,7 @@ def test_completions(server: Running, model: Model) -> None:
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == (want, "length")  # 16 by default
     ids = model.encode("abc")
     for prompt in (ids, [ids], ["abc"]):
-        assert client.completions.create(prompt=prompt, **GREEDY).choices[0].text == want  # type: ignore[arg-type]
+        assert client.completions.create(prompt=prompt, **GREEDY).choices[0].text == want
     chunks = list(client.completions.create(prompt="abc", stream=True, **GREEDY))
     assert "".join(c.choices[0].text for c in chunks) == want
 

@@ -156,11 +156,12 @@ def test_a_failing_device_is_told(model: Model, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_key(model: Model) -> None:
     with running(model, Settings("tiny", key="sécret")) as server:
-        right = {"authorization": "Bearer sécret".encode()}
+        right: Any = {"authorization": "Bearer sécret".encode()}
         assert httpx.get(f"{server.url}/v1/models", headers=right).status_code == 200
-        for headers in ({}, {"authorization": "Bearer secret"}, {"authorization": "sécret".encode()}):
+        others: list[dict[str, Any]] = [{}, {"authorization": "Bearer secret"}, {"authorization": "sécret".encode()}]
+        for headers in others:
             for path in ("/v1/models", "/metrics"):
-                refused = httpx.get(f"{server.url}{path}", headers=headers)  # type: ignore[arg-type]
+                refused = httpx.get(f"{server.url}{path}", headers=headers)
                 assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_api_key"
         assert httpx.get(f"{server.url}/health").status_code == 200
         with pytest.raises(openai.AuthenticationError):

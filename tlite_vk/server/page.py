@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 @cache
 def _content() -> tuple[str, dict[str, str]]:
     """(the page, its headers)."""
-    text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    text = files("tlite_vk.server").joinpath("page.html").read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')}; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

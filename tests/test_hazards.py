@@ -36,7 +36,7 @@ def model(device: Device, path: Path) -> Model:
 
 @pytest.mark.parametrize("kind", HAZARDS)
 def test_two_dispatches_with_one_hazard(kind: str) -> None:
-    steps = schedule([link(read, written) for read, written in HAZARDS[kind]], {})
+    steps = schedule([link(ends[0], ends[1]) for ends in HAZARDS[kind]], {})
     assert [isinstance(step, Barrier) for step in steps] == [False, True, False]
     assert find_hazards(steps, {}) == []
     (bare,) = without_one_barrier(steps)
@@ -61,7 +61,7 @@ def test_every_barrier_of_a_model_is_needed(model: Model, entry: str) -> None:
 @pytest.mark.parametrize("kind", LAYER_SAYS)
 def test_the_layer_sees_each_kind(open_driver: Callable[..., Device], main_driver: str, kind: str) -> None:
     device = open_driver(main_driver, validation=True)
-    steps = schedule([link(read, written) for read, written in HAZARDS[kind]], {})
+    steps = schedule([link(ends[0], ends[1]) for ends in HAZARDS[kind]], {})
     run_chain(device, steps)
     assert device.validation_messages() == []
     run_chain(device, next(without_one_barrier(steps)))

@@ -114,7 +114,9 @@ def check_model(model: onnx.ModelProto, generate: bool = False) -> None:
         assert "\n" not in str(error) and len(str(error)) < 1000, str(error)
 
 
-QUIET = settings(database=None, deadline=None, max_examples=60, suppress_health_check=[*HealthCheck], derandomize=True)
+QUIET = settings(
+    database=None, deadline=None, max_examples=60, suppress_health_check=tuple(HealthCheck), derandomize=True
+)
 
 
 @QUIET

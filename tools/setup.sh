@@ -8,7 +8,7 @@ usage() {
     cat <<'TEXT'
 usage: tools/setup.sh [--test] [--swiftshader]
   (nothing)      what running models needs
-  --test         also what `make test` needs: linters, the validation layer, SwiftShader, Graphviz
+  --test         also what `make test` needs: linters, the validation layer, SwiftShader, Graphviz, Chromium
   --swiftshader  only fetch SwiftShader (the Android emulator's Vulkan driver) into .cache/swiftshader
 PYTHON=... names another Python (3.11 or newer); TLITE_VK_SWIFTSHADER=... another SwiftShader manifest.
 TEXT
@@ -49,6 +49,7 @@ missing_packages() {
         lavapipe || echo mesa-vulkan-drivers
         layer || echo vulkan-validationlayers
         command -v dot >/dev/null || echo graphviz
+        command -v chromium >/dev/null || echo chromium # the server's page is tested in it
     else
         any_driver || echo mesa-vulkan-drivers
     fi

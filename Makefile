@@ -4,6 +4,7 @@
 # More: `make wheel` makes dist/*.whl, `make docs` the site in build/site; for developers
 #   make bench-ci   compare speed with the commit before
 #   make validate   all tests under the Khronos validation layer, on both drivers
+#   make coverage   all tests, and which lines they reach: 90 % at least
 #   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched; each reader fuzzed an hour
 #   make fuzz       fuzz the readers of files, SECONDS each
 # What they fetch and build is kept in .venv, build and .cache; `make clean` removes it.
@@ -18,7 +19,7 @@ SECONDS ?= 60
 FUZZ = $(BIN)/python tools/fuzz.py all --seconds $(SECONDS)
 QUESTION := What is the capital of France?
 
-.PHONY: demo test validate fuzz soak wheel docs bench-ci clean setup setup-test
+.PHONY: demo test validate coverage fuzz soak wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -44,6 +45,13 @@ bench-ci: setup-test $(MODEL)
 validate: setup-test $(MODEL)
 	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest
 	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 TLITE_VK_TEST_DRIVER=swiftshader $(BIN)/python -m pytest
+
+# A third more time than the tests alone, so not a part of them. Commands that tests start count, too.
+coverage: setup-test $(MODEL)
+	rm -rf build/coverage && mkdir -p build/coverage
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,7 +36,8 @@ def serve(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The model's name for clients; default: its folder's.", show_default=False)
+        str | None,
+        typer.Option(help="The model's name for clients; default: its file's, or its folder's.", show_default=False),
     ] = None,
     parallel: Annotated[
         int, typer.Option(min=1, rich_help_panel=_BOUNDS, help="Requests that take turns, each with a ring of its own.")
@@ -79,8 +81,12 @@ def serve(
         )  # fmt: skip
     local = host in ("127.0.0.1", "localhost", "::1")
     hosts = tuple(allow_host) if allow_host else Settings.hosts if local else ("*",)
-    settings = Settings(
-        name or loaded.path.resolve().parent.name, api_key, parallel, queue, max_body, timeout, hosts=hosts
-    )
+    settings = Settings(name or default_name(loaded.path), api_key, parallel, queue, max_body, timeout, hosts=hosts)
     with loaded:
         run(loaded, settings, host=host, port=port, grace=grace, verbose=verbose)
+
+
+def default_name(path: Path) -> str:
+    """What clients call a model: its file's name, or its folder's where the file is called model, as most are."""
+    path = path.resolve()
+    return path.parent.name if path.stem == "model" else path.stem

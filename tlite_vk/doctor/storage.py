@@ -13,12 +13,14 @@ from .finding import Finding, ok, problem, warning
 from .system import System
 
 VARIABLES = (
+    "TLITE_VK_API_KEY",
     "TLITE_VK_CACHE",
     "TLITE_VK_CACHE_BYTES",
     "TLITE_VK_DEBUG",
     "TLITE_VK_DEVICE",
     "TLITE_VK_KOMPUTE",
     "TLITE_VK_LIMITS",
+    "TLITE_VK_MEMORY",
     "TLITE_VK_SWIFTSHADER",
     "TLITE_VK_TEST_DRIVER",
     "TLITE_VK_UPDATE_GOLDEN",

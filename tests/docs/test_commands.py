@@ -104,8 +104,10 @@ def test_every_tool_has_help(tool: str) -> None:
 
 
 def test_options_named_in_the_text_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--precision fp32` on its own belongs to some command of ours."""
-    every = set(OPTION.findall("".join(help_of_tool(f"tools/{p.name}") for p in (ROOT / "tools").glob("*.py"))))
+    """`--precision fp32` on its own belongs to some command of ours, or to pip."""
+    every = {"--no-build-isolation", "--no-deps"} | set(
+        OPTION.findall("".join(help_of_tool(f"tools/{p.name}") for p in (ROOT / "tools").glob("*.py")))
+    )
     for name in (command.name for command in app.registered_commands if command.name):
         every |= set(OPTION.findall(help_of(("tlite-vk", name, ()), capsys, monkeypatch)))
     for page in PAGES:

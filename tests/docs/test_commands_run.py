@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -38,9 +39,8 @@ def shown(page: str) -> dict[str, str]:
         if kind in ("console", "sh", "bash", ""):
             found |= _in_block(re.sub(r"\\\n\s*", "", body), marked=kind == "console")
     prose = re.sub(r"\\\n\s*", "", FENCE.sub("", page))
-    for line in prose.splitlines():
-        if line.startswith("    "):
-            found |= _in_block(line.strip(), marked=False)
+    for block in re.findall(r"(?:^    .*\n)+", prose, re.MULTILINE):
+        found |= _in_block(textwrap.dedent(block), marked=False)
     for text in re.findall(r"`([^`]+)`", prose):
         command = " ".join(text.split())
         if PROGRAM.match(command) and not (NAMED_ONLY.fullmatch(command) and command != "tlite-vk info --json"):
@@ -52,7 +52,7 @@ def _in_block(body: str, marked: bool) -> dict[str, str]:
     """Commands, one a line; where they are marked with $, the other lines are what they print."""
     found: dict[str, str] = {}
     last = ""
-    for line in body.splitlines():
+    for line in _whole(body.splitlines()):
         text = re.sub(r"\s+#.*", "", line.removeprefix("$ ")).strip()
         if line.startswith("$ ") if marked else PROGRAM.match(text):
             last = text
@@ -60,6 +60,17 @@ def _in_block(body: str, marked: bool) -> dict[str, str]:
         elif marked and last:
             found[last] += f"{line}\n"
     return found
+
+
+def _whole(lines: list[str]) -> list[str]:
+    """Lines, those joined over which a quotation goes on."""
+    whole: list[str] = []
+    for line in lines:
+        if whole and PROGRAM.match(whole[-1]) and whole[-1].count('"') % 2:
+            whole[-1] += f"\n{line}"
+        else:
+            whole.append(line)
+    return whole
 
 
 SHOWN = {command: output for page in PAGES for command, output in shown(page.read_text(encoding="utf-8")).items()}

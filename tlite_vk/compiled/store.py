@@ -113,7 +113,7 @@ class Sources:
 
 
 def sources(model: Path) -> Sources | None:
-    """Those of a model that is about to be compiled; None where they cannot be read. Raises GraphError for the graph."""
+    """Those of a model that is about to be compiled; None where they cannot be read. Raises GraphError."""
     from tlite_vk.graph.onnx_load import model_facts
 
     with contextlib.suppress(OSError):

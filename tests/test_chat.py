@@ -13,10 +13,10 @@ from gguf import GGMLQuantizationType as Kind
 from support.gguf_models import write_llama
 
 from tlite_vk.chat import Chat
-from tlite_vk.chat_file import MAGIC
+from tlite_vk.chat_file import MAGIC, model_identity
 from tlite_vk.convert import convert
 from tlite_vk.device import Device
-from tlite_vk.errors import InputError
+from tlite_vk.errors import DeviceError, InputError
 from tlite_vk.generate import Model
 from tlite_vk.loading import load
 from tlite_vk.ring import Ring
@@ -279,3 +279,66 @@ def test_models_that_cannot_chat(device: Device, folder: Path, tmp_path: Path) -
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "chat_template"}))
     with load(bare, device=device) as model, pytest.raises(InputError, match="no chat template"):
         model.chat()
+
+
+def test_a_saved_chat_knows_weights_under_any_name(device: Device, folder: Path, tmp_path: Path) -> None:
+    """An ONNX file names its data files itself; a renamed model keeps the old names."""
+    path = Path(shutil.copytree(folder, tmp_path / "renamed")) / "model.onnx"
+    path = path.rename(path.with_name("small.onnx"))
+    weights, file = path.with_name("model.onnx.data"), tmp_path / "file"
+    with load(path, device=device, context=400) as model:
+        chat = model.chat()
+        say(chat, "hello")
+        chat.save(file)
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with load(path, device=device, context=400) as model, pytest.raises(InputError, match="saved with another model"):
+        model.chat().load(file)
+    weights.unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        model_identity(path)
+
+
+def test_a_wrapped_ring_is_saved_empty_after_a_reset(device: Device, folder: Path, tmp_path: Path) -> None:
+    with load(folder, device=device, window=16, chunk=16) as model:
+        chat = model.chat()
+        say(chat, "hello", 60)
+        assert chat.conversation.ring.lowest > 0
+        chat.reset()
+        chat.save(tmp_path / "file")
+        again = model.chat()
+        again.load(tmp_path / "file")
+        assert (again.messages, again.conversation.ids) == ([], [])
+        assert say(again, "hi") == "".join(model.generate(again.messages[:-1], max_tokens=12))
+
+
+def test_an_error_leaves_the_chat_as_it_was(model: Model, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(chat, "hello")
+    before, run = list(chat.messages), model.engine.run
+    answer = chat.send("and then?", max_tokens=40)
+    assert next(answer)
+
+    def lost(*arguments: Any, **options: Any) -> None:
+        raise DeviceError("lost")
+
+    monkeypatch.setattr(model.engine, "run", lost)
+    with pytest.raises(DeviceError):
+        list(answer)
+    monkeypatch.setattr(model.engine, "run", run)
+    assert chat.messages == before
+    assert say(chat, "again") == "".join(model.generate(chat.messages[:-1], max_tokens=12))
+
+
+def test_a_chat_of_a_closed_model_is_not_saved(device: Device, folder: Path, tmp_path: Path) -> None:
+    with load(folder, device=device, context=400) as model:
+        chat = model.chat()
+        say(chat, "hello")
+    with pytest.raises(InputError, match="the model is closed"):
+        chat.save(tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_one_stop_text_is_not_taken_for_its_letters(model: Model) -> None:
+    whole = "".join(model.generate("hello", max_tokens=30))
+    assert "".join(model.generate("hello", max_tokens=30, stop=whole[5] + "!never")) == whole

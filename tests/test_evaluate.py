@@ -82,3 +82,15 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_text(path)
+
+
+def test_a_short_text_after_a_long_one(gguf: Path, model: Model) -> None:
+    """Scores do not depend on what the model scored before, however long that was."""
+    with load(model.path, device=model.device, precision="fp32", scoring=True, chunk=32) as fresh:
+        short, long = [3, 7, 11, 20], list(range(40))
+        first = fresh.score(short)
+        fresh.score(long)
+        assert fresh.score(short).tolist() == first.tolist()
+        logits = PlainLlama(gguf)(short)
+        want = logits[range(3), short[1:]] - np.log(np.exp(logits[:3]).sum(axis=1))
+        np.testing.assert_allclose(first, want, rtol=1e-4)

@@ -153,6 +153,8 @@ def test_logits_that_are_not_finite_are_refused(bad: list[float]) -> None:
         ({"top_p": 1.5}, "top-p"),
         ({"seed": -1}, "seed"),
         ({"seed": 1 << 64}, "seed"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"top_k": 2.5}, "top-k must be a whole number"),
         ({"repetition_penalty": 0.0}, "repetition penalty"),
     ],
 )

@@ -87,15 +87,18 @@ class Chat:
     ) -> Iterator[str]:
         tokens = self.conversation.tokens(ids, max_tokens, sampling, progress)
         pieces: list[str] = []
-        ended = False
+        kept = False
         try:
             for piece in texts(self._tokenizer, self.conversation, ids, tokens, stop):
                 pieces.append(piece)
                 yield piece
-            ended = True
+            kept = True
+        except (GeneratorExit, KeyboardInterrupt):
+            kept = bool(pieces)
+            raise
         finally:
             tokens.close()  # type: ignore[attr-defined]
-            if pieces or ended:
+            if kept:
                 self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
 
     def _check_room(self, ids: Sequence[int], max_tokens: int | None) -> None:

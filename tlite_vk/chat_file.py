@@ -6,11 +6,10 @@ rows of the caches [rows, bytes], one after the other in the header's order.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .cache import write_atomic
+from .compiled.archive import is_compiled
 from .errors import InputError
+from .graph.errors import GraphError
 
 MAGIC, VERSION = b"tlvkchat", 1
 _START = struct.Struct("<8sII32s")
@@ -38,12 +39,29 @@ class ChatFile:
 
 
 def model_identity(path: Path) -> str:
-    """A digest of a model's files: `path` and its data (model.onnx.data, model.onnx_data), by size and samples.
+    """A digest of a model's files: `path`, and those beside it that hold its weights, by size and samples.
 
     64 samples of 64 KiB a file: enough to tell models apart, quick for weights of many gigabytes.
+    Raises InputError where they cannot be read any more.
     """
+    try:
+        return _digest([path, *_beside(path)])
+    except (OSError, GraphError) as error:
+        raise InputError(f"cannot read {path}, which a saved chat is bound to: {error}") from error
+
+
+def _beside(path: Path) -> list[Path]:
+    """The files that an ONNX model keeps its weights in, whatever their names; a compiled file has none."""
+    if is_compiled(path):
+        return []
+    from .graph.onnx_load import model_facts  # with onnx: what a compiled file does without
+
+    return [path.parent / name for name in model_facts(path)[1]]
+
+
+def _digest(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for file in [path, *sorted(path.parent.glob(f"{glob.escape(path.name)}[._]data*"))]:
+    for file in files:
         size = file.stat().st_size
         digest.update(struct.pack("<Q", size))
         last = max(0, size - _SAMPLE_BYTES)

@@ -191,7 +191,7 @@ def texts(
     tokenizer: Tokenizer, conversation: Conversation, prompt: Sequence[int], tokens: Iterator[int], stops: Sequence[str]
 ) -> Iterator[str]:
     """Pieces of text of the conversation's answer to `prompt` as its tokens come, up to the first of the stop texts."""
-    stream, guard = tokenizer.stream(prompt), StopText(stops)
+    stream, guard = tokenizer.stream(prompt), StopText([stops] if isinstance(stops, str) else stops)
     for token in tokens:
         text = guard.push(stream.push(token))
         if text:

@@ -38,13 +38,14 @@ def list_devices(*, limits: str | Path | None = None) -> list[DeviceInfo]:
     """Every Vulkan 1.1 device of every installed driver, lowered to a profile (by default that of TLITE_VK_LIMITS).
 
     Raises NoDeviceError, saying what to install, if there is no loader, no driver or no device; InputError for an
-    unknown profile.
+    unknown profile, DeviceError for one of unknown names or values.
     """
     profile = _profile(chosen_limits(limits))
     try:
-        return [info if profile is None else info.lowered(profile) for info in _kompute.list_devices()]
+        found = _kompute.list_devices()
     except DeviceError as error:
         raise NoDeviceError(str(error)) from None
+    return [info if profile is None else info.lowered(profile) for info in found]
 
 
 def _profile(limits: Limits | None) -> _kompute.Profile | None:

@@ -234,9 +234,17 @@ class Engine:
         if variant.read:
             logits = self.program.entries[variant.entry].outputs["logits"]
             _, offset, size = logits.resolve(self.symbols(variant.tokens))
-            if self._logits is None or self._logits.nbytes < size:
-                self._logits = self.device.buffer(size, host=True)
-            recording.copy(buffers.named["arena"], offset, self._logits, 0, size)
+            recording.copy(buffers.named["arena"], offset, self._room_for_logits(size), 0, size)
+
+    def _room_for_logits(self, size: int) -> Buffer:
+        """The host's copy of logits, of at least `size` bytes. What was recorded for a smaller one is made anew."""
+        if self._logits is None or self._logits.nbytes < size:
+            for key in [key for key in self._recordings if key[1].read]:
+                self._recordings.pop(key).close()
+            if self._logits is not None:
+                self._logits.close()
+            self._logits = self.device.buffer(size, host=True)
+        return self._logits
 
     def timed(self, variant: Variant, *, alone: bool = True) -> tuple[Recording, tuple[Dispatch, ...]]:
         """A recording with timestamps, which the caller closes, and its dispatches; what is read stays on the device.

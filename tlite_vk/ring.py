@@ -96,7 +96,7 @@ class Ring:
     def copy(self, source: Ring, count: int) -> None:
         """Take the first `count` tokens of another ring of the same engine, on the device."""
         source._check(count)
-        rows = count if source.lowest == 0 else self.capacity
+        rows = count if min(source.lowest, count) == 0 else self.capacity
         if rows and source is not self:
             recording = self._device.recording()
             for name, size in self._rows.items():
@@ -114,11 +114,12 @@ class Ring:
     def save(self, count: int) -> dict[str, Bytes]:
         """The rows that hold the first `count` tokens, by the name of the cache: uint8 [rows, bytes of a row].
 
-        There are `count` rows, or all C where the ring has wrapped. Raises InputError where `holds(count)` is false.
+        There are `count` rows, or all C where the ring has wrapped and count is not 0. Raises InputError where
+        `holds(count)` is false.
         """
         self._check(count)
         self._settle()
-        rows = count if self.lowest == 0 else self.capacity
+        rows = count if min(self.lowest, count) == 0 else self.capacity
         return {
             name.removeprefix("state:"): self.buffers[name].read(rows * size).reshape(rows, size)
             if rows
@@ -153,6 +154,8 @@ class Ring:
         self.buffers.clear()
 
     def _check(self, count: int) -> None:
+        if not self.buffers:
+            raise InputError("the model is closed; load it again")
         if not self.holds(count):
             raise InputError(
                 f"the first {count} tokens are not in the ring any more, which holds [{self.lowest}, {self.position})"

@@ -40,6 +40,8 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         rules = (
+            (_whole(self.seed or 0), f"seed must be a whole number, not {self.seed!r}"),
+            (_whole(self.top_k), f"top-k must be a whole number, not {self.top_k!r}"),
             (0 <= self.temperature < np.inf, f"temperature must be 0 or more, not {self.temperature}"),
             (self.seed is None or 0 <= self.seed < 1 << 64, f"seed must be 0 or more, below 2^64, not {self.seed}"),
             (0 < self.repetition_penalty < np.inf, f"repetition penalty must be over 0, not {self.repetition_penalty}"),
@@ -54,6 +56,10 @@ class SamplingOptions:
     def greedy(self) -> bool:
         """Whether no random number is drawn."""
         return self.temperature == 0
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int | np.integer)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Settings:
     def words(self, seen: Sequence[int], vocabulary: int) -> Words:
         """The settings, then a bit for each token that was seen: uint32 [SETTING_WORDS + ceil(V / 32)]."""
         floats = np.array([self.scale, self.penalty, self.inverse_penalty], np.float32).view(np.uint32)
-        seeds = [self.seed & 0xFFFFFFFF, self.seed >> 32]
+        seeds = [int(self.seed) & 0xFFFFFFFF, int(self.seed) >> 32]
         head = np.array([self.top_k, self.top_p, *floats, 0, *seeds], np.uint32)
         flags = np.zeros(-(-vocabulary // 32) * 32, np.uint8)
         flags[np.asarray(seen, np.int64)] = 1

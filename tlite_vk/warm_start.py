@@ -35,8 +35,9 @@ def engine_of(
     from .compile import compile_model
     from .graph.passes.ring_attention import LONG
 
+    made_from = store.sources(path)  # now: whatever changes from here on may or may not be in the program
     program = compile_model(path, target, tuple(entries), positions=LONG if positions is None else positions)
-    engine = _from_cache(store.keep(name, path, target, program), target, entries, make)
+    engine = _from_cache(store.keep(name, path, made_from, target, program), target, entries, make)
     return make(program, target) if engine is None else engine
 
 

@@ -31,6 +31,7 @@ def test_it_says_what_is_in_the_file(cli: Cli, model: Path, tmp_path: Path) -> N
 
 def test_options_that_belong_elsewhere(cli: Cli, model: Path, tmp_path: Path) -> None:
     assert "-o compiles for all devices" in cli("compile", model, "-o", tmp_path / "m.tlvk", "--report").error
+    assert "-o compiles for all devices" in cli("compile", model, "-o", tmp_path / "m.tlvk", "--limits", "least").error
     assert "belong to -o FILE" in cli("compile", model, "--licence", "CC0").error
     assert "no such model" in cli("compile", tmp_path / "none.onnx", "-o", tmp_path / "m.tlvk").error
 

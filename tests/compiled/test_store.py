@@ -89,6 +89,45 @@ def test_changed_files_are_compiled_again(start: Start, model: Path) -> None:
     assert start(model)[1]
 
 
+def test_weights_that_are_overwritten_with_the_same_time(start: Start, model: Path) -> None:
+    """As `rsync --inplace --times` does, and `cp -p` over an older file: size, time of change and inode stay."""
+    tokens, weights = start(model)[0], model.with_name("model.onnx.data")
+    before = weights.stat()
+    data = np.fromfile(weights, np.uint8)
+    data[len(data) // 2 :] ^= 1
+    with weights.open("r+b") as file:
+        file.write(data.tobytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other, compiled = start(model)
+    assert compiled and other != tokens
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+def test_a_model_that_changes_while_it_is_compiled_is_not_kept(
+    start: Start, model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from tlite_vk import compile as compiler
+
+    real, changed = compiler.compile_model, model.with_name(name)
+
+    def meanwhile(*arguments: Any, **options: Any) -> Program:
+        program = real(*arguments, **options)
+        changed.with_suffix(".new").write_bytes(changed.read_bytes() + b"\n" * (name != "model.onnx"))
+        if name == "model.onnx":
+            proto = onnx.load(model, load_external_data=False)
+            proto.doc_string = "changed"
+            changed.with_suffix(".new").write_bytes(proto.SerializeToString())
+        changed.with_suffix(".new").replace(changed)
+        return program
+
+    monkeypatch.setattr(compiler, "compile_model", meanwhile)
+    start(model)
+    assert list(cache.iterdir()) == []
+    monkeypatch.setattr(compiler, "compile_model", real)
+    start(model)
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_another_package_compiles_again(start: Start, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(model)
     monkeypatch.setattr(store, "_package", lambda: "of tomorrow")

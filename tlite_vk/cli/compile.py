@@ -85,7 +85,7 @@ def compile_(
     from tlite_vk.target import Target
 
     if output is not None:
-        if report or dump or svg or entry or all_layers or device is not None:
+        if report or dump or svg or entry or all_layers or device is not None or limits is not None:
             raise InputError("-o compiles for all devices; ask what becomes of the model in a command of its own")
         compile_file(model, output, context=context, licence=licence, source=source, as_json=as_json)
         return

@@ -1,8 +1,9 @@
 """Compiled models in the cache folder, so that a model starts quickly the second time.
 
 An entry is a compiled file for one target. Its name is a hash of what it was made from: the graph's bytes and its path,
-target, entries, positions, and the code and shaders of this package; files with weights are compared by size and time
-of change. Entries are only ever replaced as a whole; what cannot be read or written is as if it were not there.
+target, entries, positions, and the code and shaders of this package. Files with weights are compared by size and by the
+times at which content and inode changed: no program sets the latter back, as a copy that keeps times does the former.
+Entries are only ever replaced as a whole; what cannot be read or written is as if it were not there.
 """
 
 from __future__ import annotations
@@ -103,21 +104,38 @@ def find(name: str, model: Path) -> CompiledFile | None:
     return None
 
 
-def keep(name: str, model: Path, target: Target, program: Program) -> CompiledFile | None:
-    """Write an entry and open it; None where there is no room or it cannot be written. Older entries make room."""
+@dataclass(frozen=True)
+class Sources:
+    """What a model is made from, as it was at one time: the graph's content, and versions of the files with weights."""
+
+    graph: Any
+    files: list[list[Any]]
+
+
+def sources(model: Path) -> Sources | None:
+    """Those of a model that is about to be compiled; None where they cannot be read. Raises GraphError."""
     from tlite_vk.graph.onnx_load import model_facts
 
+    with contextlib.suppress(OSError):
+        return Sources(_content(model), _states(model, model_facts(model)[1]))
+    return None
+
+
+def keep(name: str, model: Path, made_from: Sources | None, target: Target, program: Program) -> CompiledFile | None:
+    """Write an entry and open it; None where there is no room, where it cannot be written, and where the model is not
+    what the program was made from any more. Older entries make room."""
     from .writer import write
 
     path, size = folder() / f"{name}.tlvk", program.weight_bytes + _OVERHEAD
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not _make_room(size):
+        if made_from is None or not _make_room(size):
             return None
         about: dict[str, Any] = {"facts": {}, "stop_ids": None, "model": str(model.resolve())}
-        files = _states(model, model_facts(model)[1])
         with replacing(path) as file:
-            write(file, [target], [program], {**about, "files": files}, {})
+            write(file, [target], [program], {**about, "files": made_from.files}, {})
+            if Sources(_content(model), _states(model, [name for name, *_ in made_from.files])) != made_from:
+                raise OSError("the model was changed while it was compiled")
         return CompiledFile(path)
     except OSError:
         return None
@@ -164,14 +182,18 @@ def _abandoned() -> Iterator[Path]:
 def _content(path: Path) -> Any:
     state = path.stat()
     if state.st_size > _HASHED:
-        return [state.st_size, state.st_mtime_ns, state.st_ino]
+        return _version(state)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _states(model: Path, names: Sequence[str]) -> list[list[Any]]:
-    """[name, bytes, time of change in ns, inode] of the files beside a model."""
-    states = [(name, (model.parent / name).stat()) for name in names]
-    return [[name, s.st_size, s.st_mtime_ns, s.st_ino] for name, s in states]
+    """[name, and the version] of the files beside a model."""
+    return [[name, *_version((model.parent / name).stat())] for name in names]
+
+
+def _version(state: os.stat_result) -> list[int]:
+    """What tells one content of a file from another: bytes, times of change of content and of inode in ns, inode."""
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 @cache

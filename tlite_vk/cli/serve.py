@@ -35,7 +35,8 @@ def serve(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The model's name for clients; default: its folder's.", show_default=False)
+        str | None,
+        typer.Option(help="The model's name for clients; default: its folder's, or its file's.", show_default=False),
     ] = None,
     parallel: Annotated[
         int, typer.Option(min=1, rich_help_panel=_BOUNDS, help="Requests that take turns, each with a ring of its own.")
@@ -79,8 +80,15 @@ def serve(
         )  # fmt: skip
     local = host in ("127.0.0.1", "localhost", "::1")
     hosts = tuple(allow_host) if allow_host else Settings.hosts if local else ("*",)
+    path = loaded.path.resolve()
     settings = Settings(
-        name or loaded.path.resolve().parent.name, api_key, parallel, queue, max_body, timeout, hosts=hosts
+        name or (path.parent.name if path.name == "model.onnx" else path.stem),
+        api_key,
+        parallel,
+        queue,
+        max_body,
+        timeout,
+        hosts=hosts,
     )
     with loaded:
         run(loaded, settings, host=host, port=port, grace=grace, verbose=verbose)

@@ -3,8 +3,8 @@
 pip install 'tlite-vk[serve]' 'ray[serve]'
 TLITE_VK_MODEL=smollm2 serve run examples.ray_serve:app
 
-TLITE_VK_MODEL: the model's file or folder, on every machine. TLITE_VK_REPLICAS: how many (2). Ray spreads requests over them;
-within one, requests take turns as in `tlite-vk serve`. TLITE_VK_DEVICE chooses a device where a machine has several.
+TLITE_VK_MODEL: the model's file or folder, on every machine. TLITE_VK_REPLICAS: how many (2). Ray spreads requests over
+them; within one, requests take turns as in `tlite-vk serve`. TLITE_VK_DEVICE chooses one of several devices.
 """
 
 from __future__ import annotations

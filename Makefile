@@ -19,7 +19,7 @@ SECONDS ?= 60
 FUZZ = $(BIN)/python tools/fuzz.py all --seconds $(SECONDS)
 QUESTION := What is the capital of France?
 
-.PHONY: demo test validate coverage fuzz soak wheel docs bench-ci clean setup setup-test
+.PHONY: demo test ray-test validate coverage fuzz soak wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -66,6 +66,11 @@ docs: setup-test
 
 wheel: setup
 	@tools/make_wheel.sh
+
+# Not in `make test`: Ray is large, and shows nothing of ours but the example.
+ray-test: setup-test $(MODEL)
+	$(BIN)/python -m pip install -qq 'ray[serve]>=2.40'
+	$(BIN)/python -m pytest examples/test_ray_serve.py
 
 setup:
 	@tools/setup.sh

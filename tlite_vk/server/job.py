@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tlite_vk.conversation import Conversation
 from tlite_vk.decoding import Stats
-from tlite_vk.sampling import SamplingOptions
+from tlite_vk.sampling import SamplingOptions, top_logprobs
 from tlite_vk.stop_text import StopText
 from tlite_vk.tokenizer import Tokenizer
 
@@ -113,8 +113,5 @@ class Job:
 
 def likelihood(logits: npt.NDArray[np.float32], token: int, count: int) -> Likelihood:
     """Of a token under logits [V], before temperature and filters."""
-    scores = logits.astype(np.float64) - float(logits.max())
-    scores -= np.log(np.exp(scores).sum())
-    best = np.argpartition(-scores, count)[:count] if 0 < count < len(scores) else np.arange(min(count, len(scores)))
-    best = best[np.argsort(-scores[best], kind="stable")]
-    return Likelihood(token, float(scores[token]), tuple((int(i), float(scores[i])) for i in best))
+    top, total = top_logprobs(logits, count)
+    return Likelihood(token, float(logits[token]) - total, tuple(top))

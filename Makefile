@@ -3,6 +3,7 @@
 #   make test   everything that CI runs
 # More: `make wheel` makes dist/*.whl, `make docs` the site in build/site; for developers
 #   make bench-ci   compare speed with the commit before
+#   make gpu-test   what a GPU must pass, on the driver that the Vulkan loader finds
 #   make validate   all tests under the Khronos validation layer, on both drivers
 #   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched; each reader fuzzed an hour
 #   make fuzz       fuzz the readers of files, SECONDS each
@@ -18,7 +19,7 @@ SECONDS ?= 60
 FUZZ = $(BIN)/python tools/fuzz.py all --seconds $(SECONDS)
 QUESTION := What is the capital of France?
 
-.PHONY: demo test validate fuzz soak wheel docs bench-ci clean setup setup-test
+.PHONY: demo test gpu-test validate fuzz soak wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -45,6 +46,9 @@ validate: setup-test $(MODEL)
 	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest
 	PATH="$(CURDIR)/$(BIN):$$PATH" TLITE_VK_VALIDATION=1 TLITE_VK_TEST_DRIVER=swiftshader $(BIN)/python -m pytest
 
+gpu-test: setup-test $(MODEL)
+	tools/gpu_test.sh $(BIN)/python
+
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s
 	$(MAKE) fuzz SECONDS=3600
@@ -69,7 +73,7 @@ setup-test:
 $(MODEL): $(GGUF) $(wildcard tlite_vk/convert/*.py)
 	$(BIN)/tlite-vk convert $(GGUF) -o $@
 
-$(GGUF): | $(if $(filter test validate,$(MAKECMDGOALS)),setup-test,setup)
+$(GGUF): | $(if $(filter test gpu-test validate,$(MAKECMDGOALS)),setup-test,setup)
 	$(BIN)/tlite-vk fetch smollm2-135m
 
 clean:

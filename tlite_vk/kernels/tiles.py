@@ -106,7 +106,8 @@ def _half_others(target: Target, p: Product) -> list[Choice]:
     found = []
     for lanes, rows, threads in every((8, 16, 32), (1, 2, 4), (64, 128, 256, 512, 1024)):
         groups = -(-p.outputs // (lanes * rows))
-        if threads <= target.max_invocations and lanes * rows <= 128 and groups >= LEAST_GROUPS:
+        fits = _segment(target, p, threads, rows * (2 if p.gated else 1)) >= 32
+        if threads <= target.max_invocations and lanes * rows <= 128 and groups >= LEAST_GROUPS and fits:
             found.append((lanes, rows, threads))
     return found
 
@@ -117,6 +118,13 @@ def _slices(chunks: int, most: int) -> int:
     return even if chunks >= 4 * most and 2 * even >= most else most
 
 
+def _segment(target: Target, p: Product, threads: int, per_lane: int) -> int:
+    """Columns of the inputs that fit shared memory at once, beside the sums of all invocations; a multiple of 32."""
+    room = target.max_shared_bytes - 16 - 4 * threads * per_lane - (4 * threads if p.normed else 0)
+    column = 2 if p.format in ("e0m4_symmetric", "int8") else 2.5  # a half, and a sum of eight
+    return min(p.columns, int(room / column) // 32 * 32)
+
+
 def _half(target: Target, p: Product, choice: Choice, rows: Dim, block_rows: int) -> Tile:
     """One token in half arithmetic (docs/adr/0008)."""
     lanes, rows_per_lane, threads = choice
@@ -125,9 +133,7 @@ def _half(target: Target, p: Product, choice: Choice, rows: Dim, block_rows: int
     slices = _slices(chunks, most)
     threads = lanes * slices
     per_lane = rows_per_lane * (2 if p.gated else 1)
-    room = target.max_shared_bytes - 16 - 4 * threads * per_lane - (4 * threads if p.normed else 0)
-    column = 2 if p.format in ("e0m4_symmetric", "int8") else 2.5  # a half, and a sum of eight
-    segment = min(p.columns, int(room / column) // 32 * 32)
+    segment = _segment(target, p, threads, per_lane)
     batch = max(1, min(4, -(-segment // (8 * threads))))
     spec = {0: lanes, 11: slices, 1: per_lane, 2: 1, 12: threads * per_lane // 2}
     spec |= {13: segment, 14: 1, 15: threads, 16: batch}

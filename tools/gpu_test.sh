@@ -25,7 +25,7 @@ if info.device_type == "cpu":
 print(f"gpu-test: {info.name}, {info.driver_name} {info.driver_info}")
 END
 
-tests="tests/kernels tests/test_tuning.py tests/e2e/test_tiny_llama.py"
+tests="tests/kernels tests/test_tuning.py tests/e2e/test_determinism.py tests/e2e/test_tiny_llama.py"
 if [ -f "$TLITE_VK_CACHE/models/smollm2-135m/model.onnx" ]; then
     tests="$tests tests/e2e/test_smollm2.py"
 else

@@ -4,6 +4,10 @@
 # Runs on whatever the Vulkan loader finds first, as tlite-vk would choose it (TLITE_VK_DEVICE chooses another), and
 # fails where that is no GPU: CPU drivers are what `make test` runs on.
 set -e
+if [ "${1:-}" = --help ]; then
+    sed -n '2,5s/^# //p' "$0"
+    exit 0
+fi
 cd "$(dirname "$0")/.."
 python=${1:-.venv/bin/python}
 [ $# -eq 0 ] || shift

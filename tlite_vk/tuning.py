@@ -78,7 +78,8 @@ def tune(
     def collect(made: Compiled) -> None:
         tasks.update((key, node) for key, node in made.tasks.items() if key not in tasks)
 
-    compile_model(path, target, ("decode", "prefill"), observe=collect)
+    file = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
+    compile_model(file, target, ("decode", "prefill"), observe=collect)
     open_tasks = [(task, kernel, node) for (task, kernel), node in tasks.items()]
     findings = []
     with Trials(device) as trials:

@@ -3,6 +3,7 @@
 #   make test   everything that CI runs
 # More: `make wheel` makes dist/*.whl, `make docs` the site in build/site; for developers
 #   make bench-ci   compare speed with the commit before
+#   make gpu-test   what a GPU must pass, on the driver that the Vulkan loader finds
 #   make validate   all tests under the Khronos validation layer, on both drivers
 #   make coverage   all tests, and which lines they reach: 90 % at least
 #   make soak       what takes long: 20,000 tokens through a window, memory and tokens watched; each reader fuzzed an hour
@@ -19,7 +20,7 @@ SECONDS ?= 60
 FUZZ = $(BIN)/python tools/fuzz.py all --seconds $(SECONDS)
 QUESTION := What is the capital of France?
 
-.PHONY: demo test ray-test validate coverage fuzz soak wheel docs bench-ci clean setup setup-test
+.PHONY: demo test gpu-test ray-test validate coverage fuzz soak wheel docs bench-ci clean setup setup-test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -53,6 +54,9 @@ coverage: setup-test $(MODEL)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
+gpu-test: setup-test $(MODEL)
+	tools/gpu_test.sh $(BIN)/python
+
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s
 	$(MAKE) fuzz SECONDS=3600
@@ -82,7 +86,7 @@ setup-test:
 $(MODEL): $(GGUF) $(wildcard tlite_vk/convert/*.py)
 	$(BIN)/tlite-vk convert $(GGUF) -o $@
 
-$(GGUF): | $(if $(filter test validate,$(MAKECMDGOALS)),setup-test,setup)
+$(GGUF): | $(if $(filter test gpu-test validate,$(MAKECMDGOALS)),setup-test,setup)
 	$(BIN)/tlite-vk fetch smollm2-135m
 
 clean:

@@ -18,9 +18,10 @@ import sympy
 
 from . import kernels  # noqa: F401  (registers the kernels)
 from .book import Book
+from .choices import Task
 from .errors import ModelError
 from .graph import shape as dims
-from .graph.ir import Graph, Value
+from .graph.ir import Graph, Node, Value
 from .graph.memory import MemoryPlan
 from .graph.onnx_load import load_model
 from .graph.passes.base import Report
@@ -48,8 +49,8 @@ ENTRIES = {"decode": (1, False), "prefill": (None, False), "score": (None, True)
 class Compiled:
     """What an entry was made from: the fused graph, what the passes did, where activations lie.
 
-    short: dimensions that are not the length of a sequence, with the number to look at them with (a batch of 1, a past
-    of 0).
+    tasks: what tuning may choose for, each with a node of it. short: dimensions that are not the length of a sequence,
+    with the number to look at them with (a batch of 1, a past of 0).
     """
 
     entry: Entry
@@ -57,6 +58,7 @@ class Compiled:
     report: Report
     plan: MemoryPlan
     short: Mapping[str, int] = field(default_factory=dict)
+    tasks: Mapping[tuple[Task, str], Node] = field(default_factory=dict)
 
     def every_length(self, tokens: int) -> dict[str, int]:
         """The same for every symbol of the graph's inputs, whether a buffer's size depends on it or not."""
@@ -215,7 +217,7 @@ def _entry(fused: _Fused, target: Target, book: Book) -> _Made:
         sample(low, roles.logits)
     entry = low.finish(fused.name, {"logits": roles.logits}, _head_label(fused.graph))
     assert low.plan is not None
-    return _Made(Compiled(entry, fused.graph, fused.report, low.plan), low, roles)
+    return _Made(Compiled(entry, fused.graph, fused.report, low.plan, tasks=low.tasks), low, roles)
 
 
 def _state(low: Lowering, cache: Value) -> State:

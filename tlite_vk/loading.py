@@ -19,6 +19,7 @@ from .errors import InputError, ModelError
 from .generate import Model
 from .program import Program
 from .target import Precision, Target
+from .tuned import tuned
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -39,6 +40,7 @@ def load(
     scoring: bool = False,
     submission_ms: float | None = None,
     max_memory: int | None = None,
+    tune: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Load a model for generation: compile it or open what was compiled, bind it to a device, upload its weights.
@@ -54,6 +56,7 @@ def load(
     scoring: for `Model.score` instead of generation. progress(done, total): bytes of weights uploaded.
     max_memory: refuse what takes more bytes, on the device or of the host (default: TLITE_VK_MEMORY, else what they
     have). A device that is open already has a limit of its own.
+    tune: measure first what the device is fastest with, where that is not known; what is known is used in any case.
     Raises ModelError or GraphError for the file, InputError for the arguments, DeviceError for the device.
     """
     if max_memory is not None and isinstance(device, Device):
@@ -62,7 +65,7 @@ def load(
         raise InputError("context, window and chunk must be positive")
     with limited(max_memory):
         return _load(
-            _model_file(Path(model)), device, precision, scoring,
+            _model_file(Path(model)), device, precision, scoring, tune=tune,
             context=context, shorten=shorten, window=window, chunk=chunk, submission_ms=submission_ms,
             progress=progress,
         )  # fmt: skip
@@ -74,6 +77,7 @@ def _load(
     precision: Precision,
     scoring: bool,
     *,
+    tune: bool,
     context: int | None,
     shorten: bool,
     window: int,
@@ -82,7 +86,12 @@ def _load(
     progress: Callable[[int, int], None] | None,
 ) -> Model:
     opened = device if isinstance(device, Device) else open_device(device)
-    target = Target.of(opened.info, precision)
+    target = tuned(Target.of(opened.info, precision), opened.info)
+    if tune and not target.tuning and not is_compiled(path):
+        from .tuning import tune as measure
+
+        measure(path, opened, precision=precision)
+        target = tuned(target, opened.info)
     entries = ("score",) if scoring else ("decode", "prefill")
     chunk = chunk or (64 if scoring else 128 if target.cpu else 512)
     submission_ms = (0.0 if target.cpu else SUBMISSION_MS) if submission_ms is None else submission_ms

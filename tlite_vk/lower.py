@@ -13,6 +13,7 @@ import numpy as np
 import sympy
 
 from .book import Book
+from .choices import Task
 from .errors import DeviceError, ModelError
 from .expression import Expression, evaluate
 from .graph import shape as dims
@@ -114,6 +115,8 @@ class Lowering:
         self._deferred: dict[Value, Deferred] = {}
         self._in_place: dict[str, set[str]] = {}  # buffer: those whose place it may take over
         self.dispatches: list[Dispatch] = []
+        self.tasks: dict[tuple[Task, str], Node] = {}
+        """What tuning may choose for: a task with its kernel, and the first node that asked for it."""
         self.plan: MemoryPlan | None = None
         """Made by `finish`."""
         for value, name in names.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from .choices import Choice, Task, choices_in, driver_of
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Target:
     subgroup: invocations of a subgroup that a kernel may require, with all subgroups full; 0 where none may be.
     max_subgroups: subgroups that a workgroup of such a kernel may have.
     fuse, reuse: merge operators into fewer kernels, let activations share memory; off only to measure what that brings.
+    driver: whose column of the tables of defaults counts. tuning: what was measured to be faster (tlite_vk.tuned).
     half_cache, half_activations: store the KV cache, the inputs of matrix products, as halves; arithmetic is fp32.
     """
 
@@ -55,12 +57,18 @@ class Target:
     max_subgroups: int = 1
     fuse: bool = True
     reuse: bool = True
+    driver: str = "gpu"
+    tuning: str = ""
     half_activations: bool = False  # measured: no faster on lavapipe, and the larger part of fp16's error
 
     @property
     def bucket(self) -> int:
         """Steps of several tokens are padded to a multiple of this."""
         return 16 if self.matrix else 8
+
+    def tuned(self, task: Task, kernel: str) -> Choice | None:
+        """What was measured to be fastest for a task on a kernel; None where nothing was."""
+        return choices_in(self.tuning).get((task, kernel)) if self.tuning else None
 
     @staticmethod
     def of(info: DeviceInfo, precision: Precision = "fp16") -> Target:
@@ -89,6 +97,7 @@ class Target:
             half=precision == "fp16" and not cpu and has_half_arithmetic(info),
             subgroup=_subgroup(info),
             max_subgroups=max(1, limits["max_workgroup_subgroups"]),
+            driver=driver_of(info),
         )
 
 

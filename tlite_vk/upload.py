@@ -82,7 +82,8 @@ def _pieces(plans: Sequence[WeightPlan], locations: dict[str, tuple[int, int]]) 
         if not found or found[-1].pool != pool or offset + plan.size - found[-1].start > PIECE_BYTES:
             found.append(_Piece(pool, offset, offset, []))
         found[-1].plans.append(plan)
-        found[-1].stop = offset + plan.size
+        found[-1].start = min(found[-1].start, offset)  # weights of one name share a place
+        found[-1].stop = max(found[-1].stop, offset + plan.size)
     return found
 
 

@@ -18,7 +18,7 @@ from tlite_vk.graph import shape as dims
 from tlite_vk.graph.infer import make_node
 from tlite_vk.graph.ir import Graph, Value, constant
 from tlite_vk.hazards import find_hazards, schedule
-from tlite_vk.kernels.attention import LEAST_KEYS
+from tlite_vk.kernels.split_attention import default
 from tlite_vk.lower import Lowering
 from tlite_vk.program import Entry, Program
 from tlite_vk.target import Target
@@ -232,7 +232,7 @@ def test_half_cache_is_close(device: Device, target: Target, fused: bool) -> Non
 def test_long_decode_covers_several_tiles_and_shares(device: Device, target: Target, half: bool) -> None:
     case = Case(heads=4, kv_heads=2, head_dim=32, rotary=32, capacity=1100)
     rng = np.random.default_rng(9)
-    count = 2 * LEAST_KEYS + 70
+    count = 2 * default(target)[2] + 70
     qkv = rng.standard_normal((count, case.columns)).astype(np.float32)
     ring = Ring(device, case, replace(target, half_cache=half))
     for at in range(0, count - 2, 64):
@@ -242,7 +242,7 @@ def test_long_decode_covers_several_tiles_and_shares(device: Device, target: Tar
 
 
 def test_shares_of_a_ring_that_has_wrapped(device: Device, target: Target) -> None:
-    window = 2 * LEAST_KEYS + 5
+    window = 2 * default(target)[2] + 5
     case = Case(heads=2, kv_heads=1, head_dim=16, window=window, capacity=window + 64 - 1)
     count = case.capacity + 101
     qkv = np.random.default_rng(12).standard_normal((count, case.columns)).astype(np.float32)

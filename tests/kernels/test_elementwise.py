@@ -107,7 +107,7 @@ def grid(values: Any, dtype: str) -> tuple[Array, Array]:
 def test_division_follows_ieee(any_device: Device) -> None:
     a, b = grid([0.0, -0.0, 1.0, -3.0, math.inf, -math.inf, math.nan, 1e30, 1e-30], "float32")
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(pair("Div", a, b, any_device), a / b)
+        np.testing.assert_allclose(pair("Div", a, b, any_device), a / b, rtol=3e-7)  # Vulkan allows 2.5 units
 
 
 @pytest.mark.parametrize("op", ["Max", "Min"])

@@ -104,7 +104,9 @@ def test_softmax_family(any_device: Device, op: str) -> None:
     for axis in (0, 1, -1):
         b = Builder()
         x = b.node("Mul", b.input("x", 3, "T", 70), b.constant(np.float32(20)))
-        check(any_device, b.graph(b.node(op, x, axis=axis)), [{"T": 1}, {"T": 65}], tolerance=4e-6)
+        # Of a single element the logarithm is 0 but for the rounding of 20 x, against which no tolerance is relative.
+        least = 2 if op == "LogSoftmax" else 1
+        check(any_device, b.graph(b.node(op, x, axis=axis)), [{"T": least}, {"T": 65}], tolerance=4e-6)
 
 
 def test_softmax_of_large_numbers_and_masked_ones(device: Device) -> None:

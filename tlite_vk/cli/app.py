@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from . import ablate, bench, cache, chat, compile, convert, doctor, evaluate, fetch, info, profile, quantize, run, serve
+from . import (
+    ablate,
+    bench,
+    cache,
+    chat,
+    compile,
+    convert,
+    doctor,
+    evaluate,
+    fetch,
+    info,
+    profile,
+    quantize,
+    run,
+    serve,
+    tune,
+)
 
 app = typer.Typer(
     name="tlite-vk",
@@ -46,6 +62,7 @@ app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("profile")(profile.profile)
 app.command("ablate")(ablate.ablate)
+app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("compile")(compile.compile_)
 app.command("cache")(cache.cache)

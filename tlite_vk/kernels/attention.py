@@ -6,22 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlite_vk.choices import Attention
 from tlite_vk.errors import ModelError
 from tlite_vk.graph import shape as dims
 from tlite_vk.graph.ir import Node, Value
 from tlite_vk.graph.shape import Dim
-from tlite_vk.lower import TICKETS, Lowering, lowers
+from tlite_vk.lower import Lowering, lowers
 from tlite_vk.program import Window
 from tlite_vk.step import STEP_BYTES
-from tlite_vk.target import Target
 
-_NORM_BYTES = 68
-"""Shared memory for the norm of one head: 16 partial sums and the result (shaders/lib/attention.glsl)."""
+from .split_attention import KERNEL, NORM_BYTES, Split
+
 UNROLLED = 192
 """Elements of query rows that an invocation of attention_lane keeps in registers: larger code compiles for minutes."""
-
-LANES, WORKGROUPS, LEAST_KEYS = 512, 256, 256
-"""Of attention_split: lanes of a workgroup, workgroups in all, keys that are worth a workgroup (record 8)."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,8 @@ def _heads_per_group(low: Lowering, h: _Heads, fused: bool, lanes: int) -> int:
     group = h.heads // h.kv_heads
     most = max(1, UNROLLED // h.head_dim) if low.target.cpu else 1 if fused else 8
     if low.target.cpu and fused:
-        per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim) + _NORM_BYTES
-        rest = 8 * h.head_dim + _NORM_BYTES
+        per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim) + NORM_BYTES
+        rest = 8 * h.head_dim + NORM_BYTES
         most = min(most, max(1, (low.target.max_shared_bytes - rest) // per_head))
     return max(d for d in range(1, group + 1) if group % d == 0 and d <= most)
 
@@ -187,7 +184,7 @@ def _group_lanes(low: Lowering, h: _Heads, fused: bool) -> int:
 
 def _group_tile(low: Lowering, h: _Heads, lanes: int, heads: int) -> int:
     """Keys per tile: a multiple of the lanes, up to 4 of them, that fits shared memory beside the rest."""
-    rest = heads * (h.head_dim + 3 * lanes) * 4 + 2 * h.head_dim * 4 + (heads + 1) * _NORM_BYTES
+    rest = heads * (h.head_dim + 3 * lanes) * 4 + 2 * h.head_dim * 4 + (heads + 1) * NORM_BYTES
     room = (low.target.max_shared_bytes - rest) // (4 * heads * lanes)
     if room < 1:
         raise ModelError(
@@ -244,27 +241,7 @@ def _attend(low: Lowering, node: Node, h: _Heads, q: Window, tokens: Dim) -> Non
     )
 
 
-@dataclass(frozen=True)
-class _Split:
-    """How shaders/attention_split.comp runs: lanes that share a key, subgroups of a workgroup, shares of the cache."""
-
-    share: int
-    subgroups: int
-    shares: int
-
-    @staticmethod
-    def of(target: Target, h: _Heads) -> _Split | None:
-        """None where the device cannot run it."""
-        share = 1 << (h.head_dim // 8 - 1).bit_length()
-        if target.cpu or target.max_storage_buffers < 10 or not target.subgroup or target.subgroup % share:
-            return None
-        subgroups = min(max(1, min(LANES, target.max_invocations) // target.subgroup), target.max_subgroups)
-        found = _Split(share, subgroups, max(1, min(64, WORKGROUPS // h.heads)))
-        shared = 4 * (h.head_dim + found.shares) + subgroups * (4 * h.head_dim + 8) + 16 * h.head_dim + 2 * _NORM_BYTES
-        return found if shared <= target.max_shared_bytes - 16 and h.heads <= TICKETS else None
-
-
-def _split(low: Lowering, node: Node, h: _Heads, split: _Split) -> None:
+def _split(low: Lowering, node: Node, h: _Heads, split: Split) -> None:
     """One token over a long cache: several workgroups for each head."""
     q, k, v, k_cache, v_cache = (node.input(i) for i in range(5))
     table, positions = rotary_table(low, node)
@@ -282,7 +259,7 @@ def _split(low: Lowering, node: Node, h: _Heads, split: _Split) -> None:
         low.tickets(),
     ]
     spec = _common(low, h, half_out, lanes, 1)
-    spec |= {8: split.subgroups, 9: lanes, 10: split.shares, 11: split.share, 12: LEAST_KEYS}
+    spec |= {8: split.subgroups, 9: lanes, 10: split.shares, 11: split.share, 12: split.least}
     low.emit(
         "attention_split",
         [(w, "storage") for w in windows],
@@ -295,8 +272,10 @@ def _split(low: Lowering, node: Node, h: _Heads, split: _Split) -> None:
 
 
 def _fused(low: Lowering, node: Node, h: _Heads) -> None:
-    split = _Split.of(low.target, h)
+    task = Attention(h.heads, h.kv_heads, h.head_dim, low.book.half_states)
+    split = Split.of(low.target, task)
     if split is not None:
+        low.tasks.setdefault((task, KERNEL), node)
         _split(low, node, h, split)
         return
     q, k, v, k_cache, v_cache = (node.input(i) for i in range(5))

@@ -67,6 +67,11 @@ def _with_attributes(template: str, **defaults: float) -> Expression:
     return expression
 
 
+def _relu(source: Source, kind: str, attributes: dict[str, Any], x: str) -> str:
+    """Drivers may make max(x, 0) of a comparison, which loses NaN."""
+    return source.call("maximum", x, "0.0") if kind == "float" else f"max({x}, 0)"
+
+
 _register(
     {
         "Add": _plain("{0} + {1}"),
@@ -89,7 +94,7 @@ _register(
         "PRelu": lambda source, kind, attributes, x, slope: f"{x} >= {number(0, kind)} ? {x} : {x} * {slope}",
         "Neg": _plain("-{0}"),
         "Abs": _by_kind(float="abs({0})", int="abs({0})", uint="{0}", bool="{0}"),
-        "Relu": _by_kind(float="{0} < 0.0 ? 0.0 : {0}", int="max({0}, 0)"),
+        "Relu": _relu,
         "LeakyRelu": _with_attributes("{0} >= 0.0 ? {0} : {alpha} * {0}", alpha=0.01),
         "ThresholdedRelu": _with_attributes("{0} > {alpha} ? {0} : 0.0", alpha=1.0),
         "HardSigmoid": _with_attributes("clamp({alpha} * {0} + {beta}, 0.0, 1.0)", alpha=0.2, beta=0.5),

@@ -125,11 +125,13 @@ float hyperbolicSine(float x) {
         return x + x * z * (0.166666667 + z * (0.00833333333 + z * 0.000198412698));
     }
     float e = exponential(a * 0.5);
-    return isNaN(x) ? x : withSign(a > 20.0 ? e * 0.5 * e : 0.5 * (e * e - 1.0 / (e * e)), x);
+    precise float large = e * 0.5 * e;  // in this order: e * e may be infinite
+    return isNaN(x) ? x : withSign(a > 20.0 ? large : 0.5 * (e * e - 1.0 / (e * e)), x);
 }
 float hyperbolicCosine(float x) {
     float e = exponential(abs(x) * 0.5);
-    return abs(x) > 20.0 ? e * 0.5 * e : 0.5 * (e * e + 1.0 / (e * e));
+    precise float large = e * 0.5 * e;  // in this order: e * e may be infinite
+    return abs(x) > 20.0 ? large : 0.5 * (e * e + 1.0 / (e * e));
 }
 float hyperbolicTangent(float x) {
     float a = abs(x), z = x * x;

@@ -47,8 +47,8 @@ def test_every_task_of_a_model_is_measured_and_kept(
         monkeypatch.setattr(Target, "of", staticmethod(lambda info, precision="fp16": own))
     done: list[tuple[str, int, int]] = []
     found = tuning.tune(model, device, seconds=0.1, progress=lambda *step: done.append(step))
-    products = [f for f in found if isinstance(f.task, Product)]
-    assert {f.task.one for f in products} == {True, False}
+    products = [f.task for f in found if isinstance(f.task, Product)]
+    assert {product.one for product in products} == {True, False}
     if gpu:
         assert any(isinstance(f.task, Attention) for f in found) or not own.subgroup
     assert [(number, len(done)) for number in range(len(done))] == [step[1:] for step in done]

@@ -153,7 +153,7 @@ def _split_default(target: Target, p: Product) -> Choice:
 
 def _split_others(target: Target, p: Product) -> list[Choice]:
     scale = 2 if p.gated else 1
-    found = []
+    found: list[Choice] = []
     for lanes, rows, threads in every((8, 16, 32), (2, 4), (64, 128, 256, 512)):
         groups = -(-p.outputs // (lanes * rows))
         if threads <= max(target.max_invocations, 64) and groups >= LEAST_GROUPS:

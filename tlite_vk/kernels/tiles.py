@@ -103,7 +103,7 @@ def _half_default(target: Target, p: Product) -> Choice:
 
 
 def _half_others(target: Target, p: Product) -> list[Choice]:
-    found = []
+    found: list[Choice] = []
     for lanes, rows, threads in every((8, 16, 32), (1, 2, 4), (64, 128, 256, 512, 1024)):
         groups = -(-p.outputs // (lanes * rows))
         fits = _segment(target, p, threads, rows * (2 if p.gated else 1)) >= 32

@@ -131,7 +131,7 @@ class Decoder:
         """The steps that a prompt of `count` tokens takes: which of its tokens, and how they run."""
         first = 0
         while first < count:
-            part = range(first, min(first + self.engine.step_tokens(), count))
+            part = range(first, min(first + (self.engine.step_tokens() if count - first > 1 else 1), count))
             first, last = part.stop, part.stop == count
             tokens = self.padded(len(part)) if len(part) > 1 else 1
             entry = "prefill" if tokens > 1 else "decode"

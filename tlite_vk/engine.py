@@ -88,6 +88,7 @@ class Engine:
         self._pipelines = Pipelines(device, program)
         self.pace, self.longest_submission_s = Pace(submission_s), 0.0
         self._works: dict[int, list[Work]] = {}
+        self._step_tokens: tuple[int, int] | None = None  # lessons of the pace, what followed from them
         self._recordings: OrderedDict[tuple[int, Variant], Submissions] = OrderedDict()
         self._running: Submissions | None = None
         self._logits: Buffer | None = None
@@ -160,7 +161,9 @@ class Engine:
             dispatches = self.program.entries["prefill"].dispatches
             for n in {least << i for i in range(16) if least << i < self.chunk} | {self.chunk}:
                 self._works[n] = [Work.of(dispatch, self.symbols(n)) for dispatch in dispatches]
-        return self.pace.tokens(self._works)
+        if self._step_tokens is None or self._step_tokens[0] != self.pace.lessons:
+            self._step_tokens = self.pace.lessons, self.pace.tokens(self._works)
+        return self._step_tokens[1]
 
     def settle(self) -> None:
         """Wait for a submission that an interrupt left under way."""

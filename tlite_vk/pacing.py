@@ -43,6 +43,8 @@ class Pace:
 
     def __init__(self, bound: float = 0.0) -> None:
         self.bound = bound
+        self.lessons = 0
+        """How often something was learnt."""
         self._per_group: dict[Hashable, float] = {}
 
     def seconds(self, works: Iterable[Work]) -> float | None:
@@ -67,6 +69,7 @@ class Pace:
 
     def learn(self, works: Sequence[Work], seconds: float) -> None:
         """Note what a submission of these took. Kernels that were never measured share what the others leave."""
+        self.lessons += 1
         unknown = [work for work in works if work.kind not in self._per_group]
         expected = self.seconds(work for work in works if work.kind in self._per_group) or 0.0
         if unknown:

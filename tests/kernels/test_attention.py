@@ -228,6 +228,22 @@ def test_half_cache_is_close(device: Device, target: Target, fused: bool) -> Non
     assert np.abs(np.concatenate(got) - reference(qkv, case)).max() < 5e-3
 
 
+@pytest.mark.parametrize("texel", [True, False])
+def test_little_shared_memory_for_wide_subgroups(device: Device, texel: bool) -> None:
+    """What a CPU driver with subgroups of 32 and 16 KiB of shared memory would run, for heads of 128."""
+    texel = texel and device.info.limits["max_texel_buffer_elements"] >= 1 << 24
+    target = replace(Target.of(device.info, "fp32"), cpu=True, texel=texel, lanes=32, max_shared_bytes=16384)
+    case = Case(head_dim=128, rotary=128, window=20, capacity=64)
+    qkv = np.random.default_rng(11).standard_normal((40, case.columns)).astype(np.float32)
+    ring = Ring(device, case, target)
+    (dispatch,) = ring.entries[1].dispatches
+    constants = dict(ring.program.kernels[dispatch.kernel].specialization)
+    assert constants[0] == 16 and 4 * constants[8] <= target.max_shared_bytes
+    ring.step(qkv[:32], 0, 32)
+    got = [ring.step(qkv[i : i + 1], i, 1) for i in range(32, 40)]
+    assert np.abs(np.concatenate(got) - reference(qkv, case)[32:]).max() < 2e-5
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_long_decode_covers_several_tiles_and_shares(device: Device, target: Target, half: bool) -> None:
     case = Case(heads=4, kv_heads=2, head_dim=32, rotary=32, capacity=1100)

@@ -46,7 +46,13 @@ def ablate(
     report = progress or (lambda label, done, total: None)
     wanted = context or plan.positions
     with load(
-        path, device=device, context=wanted, shorten=True, precision=precision, progress=partial(report, "load")
+        path,
+        device=device,
+        context=wanted,
+        shorten=True,
+        precision=precision,
+        submission_ms=0,  # as the other side of each ablation
+        progress=partial(report, "load"),
     ) as model:
         if is_compiled(model.path) and not {"unfused", "unplanned"}.isdisjoint(plan.ideas):
             raise InputError(

@@ -83,10 +83,22 @@ def _heads_per_group(low: Lowering, h: _Heads, fused: bool, lanes: int) -> int:
     group = h.heads // h.kv_heads
     most = max(1, UNROLLED // h.head_dim) if low.target.cpu else 1 if fused else 8
     if low.target.cpu and fused:
-        per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim) + NORM_BYTES
-        rest = 8 * h.head_dim + NORM_BYTES
-        most = min(most, max(1, (low.target.max_shared_bytes - rest) // per_head))
+        most = min(most, max(1, _heads_in_shared(low, h, lanes)))
     return max(d for d in range(1, group + 1) if group % d == 0 and d <= most)
+
+
+def _heads_in_shared(low: Lowering, h: _Heads, lanes: int) -> int:
+    """For how many heads attention_lane_fused has room in shared memory."""
+    per_head = 4 * (lanes * (h.head_dim + 2) + h.head_dim) + NORM_BYTES
+    return (low.target.max_shared_bytes - 8 * h.head_dim - NORM_BYTES) // per_head
+
+
+def _fused_lanes(low: Lowering, h: _Heads) -> int:
+    """Invocations of attention_lane_fused: the target's, or fewer where shared memory is small for large heads."""
+    lanes = low.target.lanes
+    while lanes > 4 and _heads_in_shared(low, h, lanes) < 1:
+        lanes //= 2
+    return lanes
 
 
 @lowers("RingAttention", "tlite")
@@ -282,7 +294,7 @@ def _fused(low: Lowering, node: Node, h: _Heads) -> None:
     table, positions = rotary_table(low, node)
     half_out = low.wants_half(node.output)
     out, step = low.write(node.output, half_out), low.named("step", STEP_BYTES, "read")
-    lanes = low.target.lanes if low.target.cpu else _group_lanes(low, h, True)
+    lanes = _fused_lanes(low, h) if low.target.cpu else _group_lanes(low, h, True)
     heads = _heads_per_group(low, h, True, lanes)
     spec = _common(low, h, half_out, lanes, heads)
     sources = [(low.read(s), "storage") for s in (k, v)] + [(table, "storage")]

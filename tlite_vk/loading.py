@@ -47,7 +47,8 @@ def load(
 
     model: an ONNX file with cached keys and values, or the folder of a model.onnx, with tokenizer.json beside it; or a
     compiled file. What an ONNX file was compiled to is kept in the cache folder, for the next time.
-    context: most tokens, prompt and answer together (default: 2048, or what the model allows if that is less).
+    context: most tokens, prompt and answer together (default: 2048, or what the model allows if that is less); with a
+    window, the model's own or `window`, generation goes on as far as the model knows positions.
     shorten: take the longest context that the model knows where it is less than `context`.
     window: make a model with full attention see only this many positions back, and go on past the context.
     precision: "fp16" keeps the KV cache in halves, "fp32" in floats. chunk: most prompt tokens of one step.

@@ -142,8 +142,9 @@ def test_arguments_that_do_not_fit(device: Device, tiny_onnx: Path, tiny_compile
         tlite_vk.load(tiny_compiled, device=device, context=4096)
     with pytest.raises(ModelError, match="compiled already"):
         tlite_vk.compile_to_file(tiny_compiled, tmp_path / "again.tlvk")
-    with pytest.raises(InputError, match="is the model itself"):
-        tlite_vk.compile_to_file(tiny_onnx, tiny_onnx)
+    for own in (tiny_onnx, tiny_onnx.with_name("model.onnx.data")):
+        with pytest.raises(InputError, match="is the model itself"):
+            tlite_vk.compile_to_file(tiny_onnx, own)
     with pytest.raises(InputError, match="is a folder"):
         tlite_vk.compile_to_file(tiny_onnx, tmp_path)
     with pytest.raises(InputError, match="context must be positive"):

@@ -124,8 +124,10 @@ def _checked(path: Path, target: Path, context: int | None) -> tuple[Path, Path]
         raise ModelError(f"no such model: {path}")
     if is_compiled(path):
         raise ModelError(f"{path} is compiled already; give the ONNX model that it was made from")
-    if target.exists() and target.samefile(path):
-        raise InputError(f"{target} is the model itself; choose another name for the compiled one")
+    if target.exists():
+        own = [path, *(path.parent / name for name in model_facts(path)[1])]
+        if any(file.exists() and target.samefile(file) for file in own):
+            raise InputError(f"{target} is the model itself; choose another name for the compiled one")
     return path, target
 
 

@@ -17,6 +17,10 @@ from tlite_vk.stop_text import StopText
 from tlite_vk.tokenizer import Tokenizer
 
 
+LEAST = -9999.0
+"""What stands for the logarithm of 0, which JSON has no number for; OpenAI's server writes the same."""
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """Log-probability (natural) of a token, and the most likely ones in its place, most likely first."""
@@ -83,7 +87,9 @@ class Job:
         stream, guard = tokenizer.stream(self.ids), StopText(self.stop)
         seen: list[Likelihood] = []
         look = None if self.top_logprobs is None else self._look(seen, self.top_logprobs)
+        pending = 0  # of `seen`
         for found in conversation.steps(self.ids, self.max_tokens, self.sampling, look=look, most=most):
+            del seen[pending + len(found) :]  # of a token that ended the answer, and is no part of it
             if found and self.first_token is None:
                 self.first_token = time.monotonic()
             text = ""
@@ -96,6 +102,7 @@ class Job:
                 seen.clear()
             if guard.stopped:
                 break
+            pending = len(seen)
             yield
         text = "" if guard.stopped else guard.push(stream.finish()) + guard.finish()
         if text or seen:
@@ -114,4 +121,6 @@ class Job:
 def likelihood(logits: npt.NDArray[np.float32], token: int, count: int) -> Likelihood:
     """Of a token under logits [V], before temperature and filters."""
     top, total = top_logprobs(logits, count)
-    return Likelihood(token, float(logits[token]) - total, tuple(top))
+    return Likelihood(
+        token, max(LEAST, float(logits[token]) - total), tuple((other, max(LEAST, p)) for other, p in top)
+    )

@@ -16,7 +16,6 @@ from tlite_vk.sampling import SamplingOptions, top_logprobs
 from tlite_vk.stop_text import StopText
 from tlite_vk.tokenizer import Tokenizer
 
-
 LEAST = -9999.0
 """What stands for the logarithm of 0, which JSON has no number for; OpenAI's server writes the same."""
 

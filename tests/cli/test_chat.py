@@ -111,7 +111,7 @@ def test_messages_of_several_lines(talk: Talk, model: Path) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(talk: Talk) -> None:
-    child = talk("--context", "4096")
+    child = talk("--window", "64")  # an answer that does not end by itself
     child.sendline("hello")
     child.expect(r"\S[\s\S]{20}")
     child.sendintr()

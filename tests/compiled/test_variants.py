@@ -32,9 +32,10 @@ def test_every_property_of_a_target_is_weighed() -> None:
     """A new one needs a decision: may a device without it run a program that was compiled for it?"""
     weighed = {"name", "cpu", "half_cache", "subgroup", "alignment", "lanes", "max_texel_elements", "max_subgroups"}
     weighed |= {*variants._SWITCHES, *variants._LIMITS}
-    same_in_all = {"fuse", "reuse"}
-    assert {f.name for f in fields(Target)} == weighed | same_in_all
-    assert all(t.fuse and t.reuse for t in STANDARD)
+    same_in_all = {"fuse", "reuse", "tuning"}
+    speed_only = {"driver"}
+    assert {f.name for f in fields(Target)} == weighed | same_in_all | speed_only
+    assert all(t.fuse and t.reuse and not t.tuning for t in STANDARD)
 
 
 def test_a_desktop_gpu_gets_all_that_it_has() -> None:

@@ -96,9 +96,9 @@ def test_a_chat_by_keyboard(server: Running, page: Page) -> None:
 
 def test_it_stops_before_anything_came(server: Running, page: Page, gate: Gate) -> None:
     page.goto(server.url)
-    page.keyboard.type("hello")
-    page.keyboard.press("Enter")
-    assert gate.reached.wait(30)
+    page.locator("#text").press_sequentially("hello")
+    page.locator("#text").press("Enter")
+    assert gate.reached.wait(60)
     page.keyboard.press("Escape")
     wait_until_idle(page)
     assert page.locator("#status").text_content() == "stopped" and page.locator("article").count() == 0
@@ -126,7 +126,7 @@ def test_it_streams_and_stops_in_the_middle(server: Running, page: Page, model: 
     monkeypatch.setattr("tlite_vk.server.job.Piece", first_piece)
     monkeypatch.setattr(model.engine, "run", slow)
     page.goto(server.url)
-    page.keyboard.type("hello")
+    page.locator("#text").press_sequentially("hello")
     page.keyboard.press("Enter")
     try:
         expect(page.locator("article.assistant")).not_to_be_empty()
@@ -154,7 +154,7 @@ def test_the_key_is_asked_for(model: Model, page: Page) -> None:
 
 def test_text_is_shown_as_text(server: Running, page: Page) -> None:
     page.goto(server.url)
-    page.keyboard.type("<b>x</b><img src=x onerror=alert(1)>")
+    page.locator("#text").press_sequentially("<b>x</b><img src=x onerror=alert(1)>")
     page.keyboard.press("Enter")
     page.wait_for_selector("article.assistant")
     wait_until_idle(page)

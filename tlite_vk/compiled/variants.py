@@ -56,6 +56,7 @@ def _gpu(subgroup: int, shared: int, invocations: int, *, half: bool = False, ma
         half=half,
         subgroup=subgroup,
         max_subgroups=invocations // subgroup if subgroup else 1,
+        driver="nvidia" if subgroup == 32 and shared > 32768 else "gpu",  # whose tiles: right on any, fast on that
     )
 
 

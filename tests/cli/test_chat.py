@@ -82,6 +82,7 @@ def test_turns_commands_and_leaving(talk: Talk, tmp_path: Path) -> None:
     assert "loaded 2 turns" in say(child, f"/load {saved}")
     assert say(child, "third") == third
     assert "error: name a file: /save FILE" in say(child, "/save")
+    assert "is a folder; name a file in it" in say(child, "/save .")
     assert "error: cannot read" in say(child, "/load /nonexistent")
     assert "error: there is no command /what; /help lists them" in say(child, "/what")
     assert "/undo" in say(child, "/help")
@@ -154,3 +155,8 @@ def test_what_does_not_fit(cli: Cli, model: Path, tmp_path: Path) -> None:
     assert "top-p must be" in cli("chat", model, "--top-p", 0).error
     (model / "tokenizer.json").unlink()
     assert "no tokenizer.json" in cli("chat", model).error
+
+
+def test_a_saved_chat_has_a_system_message_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    result = cli("chat", str(tmp_path), "--system", "x", "--load", str(tmp_path / "talk.chat"))
+    assert result.code == 2 and "leave --system out" in result.err

@@ -26,21 +26,27 @@ def chat(
     seed: options.Seed = None,
     repetition_penalty: options.RepetitionPenalty = 1.0,
     device: options.Device = None,
+    limits: options.Limits = None,
     context: options.Context = None,
     window: options.Window = 0,
     precision: options.Precision = options.PrecisionName.fp16,
     chunk: options.Chunk = None,
+    submission_ms: options.SubmissionMs = None,
+    max_memory: options.MaxMemory = None,
 ) -> None:
     """Talk with a model: several turns, of which none is computed twice.
 
     Answers stream as they come; Ctrl-C stops one. A line that ends in a backslash goes on in the next, and a block
     between lines of three quotes is one message. /help lists the commands; Ctrl-D leaves.
     """
+    from tlite_vk.errors import InputError
     from tlite_vk.loading import load
     from tlite_vk.sampling import SamplingOptions
 
     from .chat_loop import ChatLoop
 
+    if system is not None and load_file is not None:
+        raise InputError("a saved chat has its own system message; leave --system out, or type /system after --load")
     sampling = SamplingOptions(
         temperature=temperature, seed=seed, repetition_penalty=repetition_penalty, top_k=top_k, top_p=top_p
     )
@@ -48,7 +54,7 @@ def chat(
         advance("compile", 0, 0)
         loaded = load(
             model, device=device, context=context, window=window, precision=precision.value, chunk=chunk,
-            progress=lambda done, total: advance("load the weights", done, total),
+            submission_ms=submission_ms, progress=lambda done, total: advance("load the weights", done, total),
         )  # fmt: skip
     with loaded:
         talk = loaded.chat(system, ring=loaded.engine.main)

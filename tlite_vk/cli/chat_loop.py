@@ -130,6 +130,10 @@ class ChatLoop:
 
     def _save(self, name: str) -> None:
         path = _file(name, "/save")
+        if path.is_dir():
+            from tlite_vk.errors import InputError
+
+            raise InputError(f"{path} is a folder; name a file in it: /save {path / 'talk.chat'}")
         self._chat.save(path)
         note(f"saved to {path} ({megabytes(path.stat().st_size)})")
 

@@ -53,10 +53,13 @@ def serve(
         int, typer.Option(min=0, rich_help_panel=_BOUNDS, help="Seconds that answers under way have when it is ended.")
     ] = 30,
     device: options.Device = None,
+    limits: options.Limits = None,
     context: options.Context = None,
     window: options.Window = 0,
     precision: options.Precision = options.PrecisionName.fp16,
     chunk: options.Chunk = None,
+    submission_ms: options.SubmissionMs = None,
+    max_memory: options.MaxMemory = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log each request.")] = False,
 ) -> None:
     """Serve the OpenAI API, and a page to chat on, until SIGTERM or Ctrl-C.
@@ -77,7 +80,7 @@ def serve(
         advance("compile", 0, 0)
         loaded = load(
             model, device=device, context=context, window=window, precision=precision.value, chunk=chunk,
-            progress=lambda done, total: advance("load the weights", done, total),
+            submission_ms=submission_ms, progress=lambda done, total: advance("load the weights", done, total),
         )  # fmt: skip
     local = host in ("127.0.0.1", "localhost", "::1")
     hosts = tuple(allow_host) if allow_host else Settings.hosts if local else ("*",)

@@ -34,7 +34,7 @@ test: setup-test $(MODEL)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
-	$(FUZZ)
+	$(FUZZ) --seed 1
 	$(BENCH_CI)
 	TLITE_VK_VALIDATION=1 $(BIN)/python -m pytest --every 8 tests/kernels tests/e2e/test_tiny_llama.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest

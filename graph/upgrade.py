@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from .errors import GraphError
 from .ir import Graph, Node, Value, constant
+from .ops.registry import MISFITS
 
 Rewriter = Callable[["_Upgrade", Node], Node]
 
@@ -45,10 +47,18 @@ def _for(*names: str) -> Callable[[Rewriter], Rewriter]:
 
 
 def upgrade(graph: Graph) -> Graph:
-    """The graph with every node in its newest form."""
+    """The graph with every node in its newest form. Raises GraphError for one that has no such form."""
     state = _Upgrade(graph.opset.get("", 1))
-    nodes = [_REWRITERS[n.op](state, n) if n.domain == "" and n.op in _REWRITERS else n for n in graph.nodes]
-    return replace(graph, nodes=nodes)
+    return replace(graph, nodes=[_upgraded(state, node) for node in graph.nodes])
+
+
+def _upgraded(state: _Upgrade, node: Node) -> Node:
+    if node.domain != "" or node.op not in _REWRITERS:
+        return node
+    try:
+        return _REWRITERS[node.op](state, node)
+    except MISFITS as error:
+        raise GraphError(f"{node}: its inputs or attributes are not those of {node.op} ({error})") from error
 
 
 @_for(

@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("target", choices=["all", *NAMES])
     parser.add_argument("--seconds", type=int, default=60, help="of each target")
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
+    parser.add_argument("--seed", type=int, default=0, help="the same inputs each time; 0: others")
     parser.add_argument("--input", type=Path, help="run this file only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -36,18 +37,19 @@ def main() -> int:
         _run_one(options.target, options.input.read_bytes())
         return 0
     if options.child:
-        _fuzz(options.target, options.seconds)
+        _fuzz(options.target, options.seconds, options.seed)
     names = NAMES if options.target == "all" else (options.target,)
     with ThreadPoolExecutor(options.jobs) as pool:
-        codes = list(pool.map(lambda name: _in_a_process(name, options.seconds), names))
+        codes = list(pool.map(lambda name: _in_a_process(name, options.seconds, options.seed), names))
     return int(any(codes))
 
 
-def _in_a_process(name: str, seconds: int) -> int:
+def _in_a_process(name: str, seconds: int, seed: int) -> int:
     """The fuzzer ends the process that it runs in. Returns its exit code; prints how it went."""
     (FOUND / name).mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, name, "--seconds", str(seconds), "--child"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    command = [sys.executable, __file__, name, "--seconds", str(seconds), "--seed", str(seed), "--child"]
+    environment = os.environ | ({"PYTHONHASHSEED": str(seed)} if seed else {})
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env=environment)
     text = done.stdout.decode(errors="replace")
     lines = text.splitlines()
     runs = next((line for line in reversed(lines) if line.startswith("stat::number_of_executed_units")), "")
@@ -97,7 +99,7 @@ def _instrument() -> None:
                     atheris.instrument_func(function)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _fuzz(name: str, seconds: int) -> None:
+def _fuzz(name: str, seconds: int, seed: int) -> None:
     import atheris
     from fuzzing import guard
     from fuzzing.targets import TARGETS
@@ -107,7 +109,13 @@ def _fuzz(name: str, seconds: int) -> None:
     guard.install()
     guard.bound_memory()
     folders = [str(FOUND / name)] + ([str(CORPUS / name)] if (CORPUS / name).is_dir() else [])
-    flags = [f"-max_total_time={seconds}", f"-timeout={HANG}", "-max_len=65536", "-print_final_stats=1"]
+    flags = [
+        f"-max_total_time={seconds}",
+        f"-timeout={HANG}",
+        "-max_len=65536",
+        "-print_final_stats=1",
+        f"-seed={seed}",
+    ]
     flags += ["-rss_limit_mb=3072", f"-artifact_prefix={FOUND / name}/"]
     atheris.Setup([sys.argv[0], *flags, *folders], lambda data: _one(name, target, data))
     atheris.Fuzz()

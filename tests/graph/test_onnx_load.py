@@ -312,3 +312,12 @@ def test_an_operator_that_the_standard_defines_by_others_is_expanded() -> None:
     array = np.random.default_rng(0).normal(3, 2, (2, 3, 4, 5)).astype(np.float32)
     expected = (array - array.mean((0, 2, 3), keepdims=True)) / array.std((0, 2, 3), keepdims=True)
     np.testing.assert_allclose(evaluate(graph, {"x": array})["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("version", [6, 11])
+def test_an_old_operator_without_its_inputs_is_refused_in_one_line(version: int) -> None:
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Clip", [], ["y"])], "g", [], [y])
+    with pytest.raises(GraphError, match="Clip") as refused:
+        infer(from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])))
+    assert "\n" not in str(refused.value)

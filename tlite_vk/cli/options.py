@@ -128,7 +128,10 @@ TopK = Annotated[int, typer.Option(rich_help_panel=_SAMPLING, help="Draw from th
 TopP = Annotated[
     float, typer.Option(rich_help_panel=_SAMPLING, help="Draw from the fewest tokens whose probabilities sum to p.")
 ]
-Seed = Annotated[int | None, typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same answer.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same answer; default: a new one."),
+]
 RepetitionPenalty = Annotated[
     float, typer.Option(rich_help_panel=_SAMPLING, help="Over 1: tokens already seen become less likely.")
 ]

@@ -13,7 +13,7 @@ from .terminal import megabytes, note, print_json, progress
 if TYPE_CHECKING:
     from tlite_vk.generate import Model, Prompt
 
-_SAMPLING, _LIMITS = "Sampling", "Length"
+_LENGTH = "Length"
 
 
 def run(
@@ -29,44 +29,25 @@ def run(
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            min=0, rich_help_panel=_LIMITS, help="Most new tokens; default: until the model or the context ends."
+            min=0, rich_help_panel=_LENGTH, help="Most new tokens; default: until the model or the context ends."
         ),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(rich_help_panel=_LIMITS, help="End the answer before this text; may be given several times."),
+        typer.Option(rich_help_panel=_LENGTH, help="End the answer before this text; may be given several times."),
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(rich_help_panel=_SAMPLING, help="0: always the most likely token. Higher: more random.")
-    ] = 0.0,
-    top_k: Annotated[int, typer.Option(rich_help_panel=_SAMPLING, help="Draw from the k most likely; 0: all.")] = 0,
-    top_p: Annotated[
-        float, typer.Option(rich_help_panel=_SAMPLING, help="Draw from the fewest tokens whose probabilities sum to p.")
-    ] = 1.0,
-    seed: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same answer; default: a new one."),
-    ] = None,
-    repetition_penalty: Annotated[
-        float, typer.Option(rich_help_panel=_SAMPLING, help="Over 1: tokens already seen become less likely.")
-    ] = 1.0,
+    temperature: options.Temperature = 0.0,
+    top_k: options.TopK = 0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = None,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
     device: options.Device = None,
     limits: options.Limits = None,
     context: options.Context = None,
-    window: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            rich_help_panel=options.DEVICE_PANEL,
-            help="See only this many tokens back, and never be full; 0: all.",
-        ),
-    ] = 0,
+    window: options.Window = 0,
     precision: options.Precision = options.PrecisionName.fp16,
     submission_ms: options.SubmissionMs = None,
-    chunk: Annotated[
-        int | None,
-        typer.Option(min=1, rich_help_panel=options.DEVICE_PANEL, help="Most tokens of the prompt in one step."),
-    ] = None,
+    chunk: options.Chunk = None,
     max_memory: options.MaxMemory = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print tokens, times and memory on standard error.")] = False,
     as_json: options.Json = False,

@@ -20,6 +20,11 @@ Talk = Callable[..., "pexpect.spawn[str]"]
 PROMPT = ">>> "
 
 
+def _heed_ctrl_c() -> None:
+    """What runs in the background of a script ignores Ctrl-C, and so does what it starts: not here."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def talk(model: Path) -> Iterator[Talk]:
     """A function (*options) that starts a chat in a terminal and waits for its prompt."""
@@ -29,7 +34,13 @@ def talk(model: Path) -> Iterator[Talk]:
         environment = os.environ | {"TERM": "dumb", "INPUTRC": "/dev/null", "PYTHONUNBUFFERED": "1"}
         arguments = ["-m", "tlite_vk", "chat", str(model), *options]
         child = pexpect.spawn(
-            sys.executable, arguments, env=environment, timeout=60, encoding="utf-8", codec_errors="replace"
+            sys.executable,
+            arguments,
+            env=environment,
+            timeout=60,
+            encoding="utf-8",
+            codec_errors="replace",
+            preexec_fn=_heed_ctrl_c,
         )
         running.append(child)
         child.setecho(False)

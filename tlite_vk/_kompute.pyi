@@ -249,14 +249,16 @@ def open(
     *,
     low_priority: bool = True,
     validation: bool = False,
+    validation_log: str = "",
     staging: bool = False,
     profile: Profile | None = None,
     memory_limit: int = 0,
 ) -> Device:
     """
     Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for where
-    offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device memory,
-    even where the host shares it, as on a discrete GPU. profile lowers what the device offers, and is held to:
+    offered. validation turns on the Khronos layer with its synchronization checks, and appends its messages to the
+    file validation_log, if it names one. staging never maps device memory, even where the host shares it, as on a
+    discrete GPU. profile lowers what the device offers, and is held to:
     what asks for more is refused. memory_limit: most bytes of all buffers together; 0: what the heaps hold.
     """
 

@@ -85,7 +85,8 @@ def open_device(
     """Open the device that choose_device names, with its saved pipeline cache.
 
     low_priority asks for a queue that yields to the user interface, where the driver offers one. validation turns on
-    the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION=1 does.
+    the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION does: 1, or the file to
+    which messages are appended as well.
     staging never maps device memory, even where the host shares it, as if the device were a discrete GPU. limits: the
     name or the file of a profile (tlite_vk.limits) that lowers what the device offers, and holds it to that; by default
     TLITE_VK_LIMITS says. memory_limit: most bytes of all buffers of the device together, what goes beyond is refused;
@@ -94,15 +95,15 @@ def open_device(
     InputError for a memory limit below one byte.
     """
     info = choose_device(selector, limits=limits)
-    if validation is None:
-        validation = os.environ.get("TLITE_VK_VALIDATION", "") not in ("", "0")
+    switch = os.environ.get("TLITE_VK_VALIDATION", "") if validation is None else str(int(validation))
     limit = budget.current() if memory_limit is None else memory_limit
     if limit is not None and limit < 1:
         raise InputError(f"a memory limit must be at least one byte, not {limit}")
     device = _kompute.open(
         info.index,
         low_priority=low_priority,
-        validation=validation,
+        validation=switch not in ("", "0"),
+        validation_log="" if switch in ("", "0", "1") else switch,
         staging=staging,
         profile=_profile(chosen_limits(limits)),
         memory_limit=limit or 0,

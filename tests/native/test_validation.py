@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,11 +94,31 @@ def test_the_environment_turns_it_on(
     assert bool(device.validation_messages()) == found
 
 
+def run_chain(switch: str) -> "subprocess.CompletedProcess[str]":
+    """CHAIN in a process of its own, with TLITE_VK_VALIDATION as given."""
+    environment = {**os.environ, "TLITE_VK_VALIDATION": switch, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", CHAIN], env=environment, capture_output=True, text=True, check=False
+    )
+
+
 def test_nothing_is_printed() -> None:
     """Neither the layer nor Kompute writes to the terminal."""
-    environment = {**os.environ, "TLITE_VK_VALIDATION": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", CHAIN], env=environment, capture_output=True, text=True, check=True
-    )
+    done = run_chain("1")
     assert int(done.stdout) > 0
     assert done.stderr == ""
+
+
+def test_messages_go_to_a_file_too(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("from before\n")
+    done = run_chain(str(log))
+    lines = log.read_text().splitlines()
+    assert lines[0] == "from before"
+    assert int(done.stdout) > 0 and any("READ_AFTER_WRITE" in line for line in lines)
+    assert done.stderr == ""
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    done = run_chain(str(tmp_path / "none" / "log"))
+    assert "cannot write validation messages to" in done.stderr.splitlines()[-1]

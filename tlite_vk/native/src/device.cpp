@@ -14,7 +14,7 @@ constexpr size_t kCacheHeader = 16 + VK_UUID_SIZE; // VkPipelineCacheHeaderVersi
 } // namespace
 
 Device::Device(int64_t index, const DeviceOptions& options)
-    : instance_(std::make_shared<Instance>(options.validation)) {
+    : instance_(std::make_shared<Instance>(options.validation, options.validation_log)) {
     physical_ = std::make_shared<vk::PhysicalDevice>(instance_->device(index));
     Features features(*physical_, instance_->api_version());
     info_ = lowered(describe(*instance_, *physical_, index, features), options.profile);

@@ -31,6 +31,7 @@ enum class Placement {
 struct DeviceOptions {
     bool low_priority = true; ///< ask for a queue that yields to others, where offered
     bool validation = false;  ///< the Khronos layer with synchronization checks
+    std::string validation_log; ///< a file to append its messages to; empty: none
     bool staging = false;     ///< never map device memory, even where the host shares it
     Profile profile;          ///< what to believe of the device instead, where that is less
     uint64_t memory_limit = 0; ///< most bytes of all buffers together; 0: what the heaps hold

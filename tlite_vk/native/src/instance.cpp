@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 
 #include "errors.hpp"
 #include "loader.hpp"
@@ -46,7 +47,9 @@ bool offers(const char* extension) {
 
 } // namespace
 
-Instance::Instance(bool validation) {
+Instance::Instance(bool validation, std::string log) : log_(std::move(log)) {
+    if (!log_.empty() && !std::ofstream(log_, std::ios::app))
+        fail("cannot write validation messages to ", log_, "; TLITE_VK_VALIDATION must be 1 or a file");
     open_loader();
     api_version_ = std::min<uint32_t>(vk::enumerateInstanceVersion(), VK_API_VERSION_1_3);
     vk::ApplicationInfo application("tlite-vk", 1, "kompute", 9, api_version_);
@@ -121,6 +124,7 @@ vk::PhysicalDevice Instance::device(int64_t index) const {
 void Instance::add_message(const char* text) {
     std::lock_guard<std::mutex> lock(mutex_);
     messages_.emplace_back(text);
+    if (!log_.empty()) std::ofstream(log_, std::ios::app) << text << std::endl;
 }
 
 std::vector<std::string> Instance::messages() const {

@@ -10,8 +10,9 @@ namespace tlite {
 
 class Instance {
   public:
-    /// Throws DeviceError without a loader, a driver or (validation) the layer.
-    explicit Instance(bool validation);
+    /// log: a file to append messages to, empty for none. Throws DeviceError without a loader, a driver or (validation)
+    /// the layer.
+    explicit Instance(bool validation, std::string log = "");
     ~Instance();
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
@@ -32,6 +33,7 @@ class Instance {
     uint32_t api_version_ = VK_API_VERSION_1_1;
     vk::Instance handle_;
     VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
+    std::string log_;
     mutable std::mutex mutex_;
     std::vector<std::string> messages_;
 };

@@ -22,9 +22,10 @@ Profile profile(std::map<std::string, uint64_t> limits, std::map<std::string, bo
             integrated};
 }
 
-Handle<Device> open(int64_t index, bool low_priority, bool validation, bool staging, const Profile* profile,
-                    uint64_t memory_limit) {
-    const DeviceOptions options{low_priority, validation, staging, profile ? *profile : Profile{}, memory_limit};
+Handle<Device> open(int64_t index, bool low_priority, bool validation, std::string validation_log, bool staging,
+                    const Profile* profile, uint64_t memory_limit) {
+    const DeviceOptions options{low_priority, validation,   std::move(validation_log), staging,
+                                profile ? *profile : Profile{}, memory_limit};
     nb::gil_scoped_release release;
     return {std::make_shared<Device>(index, options)};
 }
@@ -159,12 +160,13 @@ void bind_device(nb::module_& m) {
     m.def("list_devices", &list_devices,
           "Every device of every installed driver. DeviceError without loader, driver or device.");
     m.def("open", &open, "index"_a = 0, nb::kw_only(), "low_priority"_a = true, "validation"_a = false,
-          "staging"_a = false, "profile"_a = nb::none(), "memory_limit"_a = 0,
+          "validation_log"_a = "", "staging"_a = false, "profile"_a = nb::none(), "memory_limit"_a = 0,
           "Opens a device with every feature that this runtime knows and the device offers. Low priority is asked for "
           "where\n"
-          "offered. validation turns on the Khronos layer with its synchronization checks. staging never maps device "
-          "memory,\n"
-          "even where the host shares it, as on a discrete GPU. profile lowers what the device offers, and is held to:\n"
+          "offered. validation turns on the Khronos layer with its synchronization checks, and appends its messages to "
+          "the\n"
+          "file validation_log, if it names one. staging never maps device memory, even where the host shares it, as on a\n"
+          "discrete GPU. profile lowers what the device offers, and is held to:\n"
           "what asks for more is refused. memory_limit: most bytes of all buffers together; 0: what the heaps hold.");
     m.def("priority_extension", &asked_for, "extensions"_a, "low_priority"_a = true,
           "Through which of a device's extensions open() asks for a low priority; None: it does not ask.");

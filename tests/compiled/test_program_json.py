@@ -105,6 +105,19 @@ def test_what_is_malformed_is_refused_in_one_line(program: Program) -> None:
     assert refused > 100
 
 
+@pytest.mark.parametrize(
+    "place", [("kernels", 0, 3), ("kernels", 0, 4), ("kernels", 0, 2, 0, 0), ("kernels", 0, 2, 0, 1), ("vocabulary",)]
+)
+def test_numbers_that_no_device_takes_are_refused(program: Program, place: tuple[Any, ...]) -> None:
+    data = json.loads(written(program))
+    holder = data
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = 1 << 40
+    with pytest.raises(ModelError, match="malformed"):
+        from_json(json.dumps(data).encode(), section, lambda name: b"")
+
+
 def test_text_that_is_no_json_is_refused() -> None:
     for text in (b"", b"[", b"[]", b"\xff", b"[" * 100_000):
         with pytest.raises(ModelError):

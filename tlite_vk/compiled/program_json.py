@@ -29,6 +29,9 @@ from tlite_vk.stored import Section, StoredWeight
 SYMBOLS = frozenset("TCW")
 _MOST = 1 << 48
 """No size, offset or count of a program is larger."""
+_WORD = (1 << 32) - 1
+_MOST_TOKENS = 1 << 24
+"""Of a vocabulary: sampling takes memory of the host for each."""
 _ACCESSES = ("read", "write", "update")
 _MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
@@ -126,7 +129,7 @@ class _Reader:
             states,
             weights,
             inputs,
-            _count(data["vocabulary"]),
+            _count(data["vocabulary"], _MOST_TOKENS),
             _count(data["window"]),
             _count(data["positions"]),
             tuple(_text(note) for note in data["notes"]),
@@ -183,8 +186,11 @@ def _part(section: Section, data: Any) -> StoredWeight:
 
 def _kernel(data: Any) -> Kernel:
     shader, bindings, constants, push_bytes, subgroup = data
-    pairs = tuple((_count(key), int(value)) for key, value in constants)
-    return Kernel(_text(shader), tuple(_text(b) for b in bindings), pairs, _count(push_bytes), _count(subgroup))
+    pairs = tuple((_count(key, _WORD), int(value)) for key, value in constants)
+    if any(not -(1 << 31) <= value <= _WORD for _, value in pairs):
+        raise ValueError("a constant of more than 32 bits")
+    names = tuple(_text(b) for b in bindings)
+    return Kernel(_text(shader), names, pairs, _count(push_bytes, _WORD), _count(subgroup, _WORD))
 
 
 def _expression(data: Any) -> Expression:
@@ -211,8 +217,8 @@ def _at(items: Any, number: Any) -> Any:
     return items[_count(number)]
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+def _count(value: Any, most: int = _MOST) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise ValueError(f"a count of {value!r}")
     return value
 

@@ -202,8 +202,11 @@ def test_int4_products(
 
 
 @pytest.mark.parametrize("form", ["e0m4_affine", "e0m4_symmetric"])
-def test_int4_products_of_halves(device: Device, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert has_half_arithmetic(device.info), "lavapipe has half arithmetic"
+def test_int4_products_of_halves(
+    open_driver: Callable[..., Device], form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_driver("lavapipe")
+    assert has_half_arithmetic(device.info)
     target = replace(Target.of(device.info, "fp16"), cpu=False, texel=False, half=True, matrix=False)
     for activation in ("", "swiglu"):
         check_int4(device, product(form, 96, 256, 1, activation=activation), target, 4e-3, monkeypatch)

@@ -85,8 +85,8 @@ def open_device(
     """Open the device that choose_device names, with its saved pipeline cache.
 
     low_priority asks for a queue that yields to the user interface, where the driver offers one. validation turns on
-    the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION does: 1, or the file to
-    which messages are appended as well.
+    the Khronos validation layer with its synchronization checks; by default TLITE_VK_VALIDATION does: 1, or a file (its
+    name has a dot or a slash) to which messages are appended as well.
     staging never maps device memory, even where the host shares it, as if the device were a discrete GPU. limits: the
     name or the file of a profile (tlite_vk.limits) that lowers what the device offers, and holds it to that; by default
     TLITE_VK_LIMITS says. memory_limit: most bytes of all buffers of the device together, what goes beyond is refused;
@@ -103,7 +103,7 @@ def open_device(
         info.index,
         low_priority=low_priority,
         validation=switch not in ("", "0"),
-        validation_log="" if switch in ("", "0", "1") else switch,
+        validation_log="" if switch.isalnum() else switch,
         staging=staging,
         profile=_profile(chosen_limits(limits)),
         memory_limit=limit or 0,

@@ -78,7 +78,7 @@ def test_everything_else_is_silent(open_driver: Callable[..., Device]) -> None:
     assert device.validation_messages() == []
 
 
-@pytest.mark.parametrize(("switch", "found"), [("1", True), ("0", False), (None, False)])
+@pytest.mark.parametrize(("switch", "found"), [("1", True), ("true", True), ("0", False), (None, False)])
 def test_the_environment_turns_it_on(
     open_driver: Callable[..., Device], main_driver: str, switch: str | None, found: bool
 ) -> None:

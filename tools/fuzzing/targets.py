@@ -101,9 +101,8 @@ def _sign(path: Path) -> None:
     with path.open("r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping, memoryview(mapping) as view:
             digest = archive._digest(view, archive._members("the file", file, view).values())
-        with path.open("r+b") as again:
-            again.seek(-min(64, path.stat().st_size), 2)
-            again.write(digest.encode())
+        file.seek(-min(64, path.stat().st_size), 2)
+        file.write(digest.encode())
 
 
 def shapes(data: bytes, folder: Path) -> None:

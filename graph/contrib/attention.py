@@ -128,15 +128,18 @@ def implied_lengths(node: Node) -> dict[Symbol, Dim]:
 
     Recent model builders leave the size of a head open, for quantized caches.
     """
-    past, a = [node.optional(i) for i in (3, 4)], node.attributes
-    if node.op != "GroupQueryAttention" or not a.get("num_heads") or not a.get("kv_num_heads"):
+    past = [node.optional(i) for i in (3, 4)]
+    heads, kv_heads = node.attributes.get("num_heads"), node.attributes.get("kv_num_heads")
+    if node.op != "GroupQueryAttention" or not (isinstance(heads, int) and isinstance(kv_heads, int)):
         return {}
+    if heads < 1 or kv_heads < 1 or not node.input(0).dims:
+        return {}  # the rewriter refuses it
     packed = node.optional(1) is None
-    size = exact_div(node.input(0).dims[-1], a["num_heads"] + (2 * a["kv_num_heads"] if packed else 0))
+    size = exact_div(node.input(0).dims[-1], heads + (2 * kv_heads if packed else 0))
     found: dict[Symbol, Dim] = {}
     for value in past:
         if value is not None and len(value.dims) == 4 and isinstance(size, int):
-            for d, known in ((value.dims[1], a["kv_num_heads"]), (value.dims[3], size)):
+            for d, known in ((value.dims[1], kv_heads), (value.dims[3], size)):
                 symbol = as_symbol(d)
                 if symbol is not None:
                     found[symbol] = known

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tlite_vk.graph.errors import GraphError
 from tlite_vk.graph.ir import Node, Value, constant
+from tlite_vk.graph.ops.registry import MISFITS
 from tlite_vk.graph.weights import AffineWeight
 
 DOMAIN = "com.microsoft"
@@ -67,7 +68,10 @@ def expand(node: Node, wanted: Sequence[bool]) -> list[Node]:
         raise body.refusal(f"its input {names.get(extra, extra)!r} is not supported")
     if any(i not in given for i in range(entry.least)):
         raise body.refusal(f"it takes at least {entry.least} inputs")
-    entry.rewriter(body, node)
+    try:
+        entry.rewriter(body, node)
+    except MISFITS as error:
+        raise body.refusal(f"its inputs or attributes do not fit the operator ({error})") from error
     if body.left:
         raise body.refusal(f"attribute {min(body.left)!r} is not supported")
     made = {v for n in body.nodes for v in n.outputs}

@@ -30,6 +30,7 @@ SYMBOLS = frozenset("TCW")
 _MOST = 1 << 48
 """No size, offset or count of a program is larger."""
 _WORD = (1 << 32) - 1
+"""The most that Vulkan takes for what describes a kernel."""
 _MOST_TOKENS = 1 << 24
 """Of a vocabulary: sampling takes memory of the host for each."""
 _ACCESSES = ("read", "write", "update")
